@@ -1,0 +1,1 @@
+"""How predictions combine: votes, weights and scores, in NumPy alone."""

@@ -1,0 +1,160 @@
+"""Scores of predictions against the truth, all but the log-loss from one confusion matrix.
+
+Legend: N samples, C classes.
+"""
+
+import numpy as np
+
+from ensemble.predictions import Array, EnsembleError, Indices, Names
+
+
+def confusion(targets: Indices, labels: Indices, n_classes: int) -> Indices:
+    """(C, C) how often each true class (row) was called each class (column).
+
+    Args:
+        targets: (N,) true class indices.
+        labels: (N,) predicted class indices.
+        n_classes: C.
+
+    Raises:
+        EnsembleError: If lengths differ, there are no samples, or an index is not in 0 to C-1.
+    """
+    _require_pairs(targets, labels, n_classes)
+    cells = np.bincount(targets * n_classes + labels, minlength=n_classes**2)
+    return cells.reshape(n_classes, n_classes)
+
+
+def precision_recall_f1(confusion: Indices | Array) -> Array:
+    """(..., C, 3) precision, recall and F1 of each class; 0 where they are undefined.
+
+    Args:
+        confusion: (..., C, C) counts; rows are the truth.
+    """
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
+    called, true = confusion.sum(axis=-2), confusion.sum(axis=-1)
+    pairs = ((hits, called), (hits, true), (2 * hits, called + true))
+    return np.stack([_ratio(above, below) for above, below in pairs], axis=-1)
+
+
+def macro_f1(targets: Indices, labels: Indices, n_classes: int) -> float:
+    """Mean F1 over all C classes; a class that is neither true nor called counts 0.
+
+    Args:
+        targets: (N,) true class indices.
+        labels: (N,) predicted class indices.
+        n_classes: C.
+
+    Raises:
+        EnsembleError: If lengths differ, there are no samples, or an index is not in 0 to C-1.
+    """
+    return float(_macro_f1(confusion(targets, labels, n_classes)))
+
+
+def accuracy(targets: Indices, labels: Indices, n_classes: int) -> float:
+    """Share of the samples that were called what they are.
+
+    Args:
+        targets: (N,) true class indices.
+        labels: (N,) predicted class indices.
+        n_classes: C.
+
+    Raises:
+        EnsembleError: If lengths differ, there are no samples, or an index is not in 0 to C-1.
+    """
+    return float(np.trace(confusion(targets, labels, n_classes)) / len(targets))
+
+
+def log_loss(targets: Indices, probs: Array) -> float:
+    """Mean negative log-probability, in nats, that was given to the true class.
+
+    Probabilities are clipped by the machine epsilon at both ends, so that a single zero does not cost infinity.
+
+    Args:
+        targets: (N,) true class indices.
+        probs: (N, C) probabilities.
+
+    Raises:
+        EnsembleError: If lengths differ, there are no samples, or a target is not in 0 to C-1.
+    """
+    _require_pairs(targets, probs.argmax(axis=1), probs.shape[1])
+    epsilon = np.finfo(np.float64).eps
+    given = np.take_along_axis(probs, targets[:, None], axis=1)
+    return float(-np.log(np.clip(given, epsilon, 1 - epsilon)).mean())
+
+
+def person_interval(
+    targets: Indices,
+    labels: Indices,
+    persons: Names,
+    n_classes: int,
+    *,
+    rounds: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Lower and upper end of a percentile bootstrap interval of macro F1, in which whole people are drawn.
+
+    Photos of one person err together; drawing photos would make the interval too narrow. This is the
+    cluster bootstrap of Field & Welsh 2007, https://doi.org/10.1111/j.1467-9868.2007.00593.x.
+
+    Args:
+        targets: (N,) true class indices.
+        labels: (N,) predicted class indices.
+        persons: (N,) who is in the photo.
+        n_classes: C.
+        rounds: How often as many people as there are get drawn with replacement.
+        seed: Of the draws.
+        level: Share of the draws inside the interval, between 0 and 1.
+
+    Raises:
+        EnsembleError: If lengths differ, there are no samples, or an index is not in 0 to C-1.
+    """
+    _require_pairs(targets, labels, n_classes)
+    if len(persons) != len(targets):
+        raise EnsembleError(f"got {len(persons)} persons for {len(targets)} targets; give one person a sample")
+    people, person = np.unique(persons, return_inverse=True)
+    cells = targets * n_classes + labels  # (N,)
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((rounds, n_classes**2))
+    for row in drawn:
+        times = np.bincount(rng.integers(len(people), size=len(people)), minlength=len(people))
+        row[:] = np.bincount(cells, weights=times[person], minlength=n_classes**2)
+    scores = _macro_f1(drawn.reshape(rounds, n_classes, n_classes))
+    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def require_classes(name: str, values: Indices, n_classes: int) -> None:
+    """Refuse what cannot be scored.
+
+    Args:
+        name: What a message calls the values.
+        values: (N,) class indices.
+        n_classes: C.
+
+    Raises:
+        EnsembleError: If there are no values, or one is not in 0 to C-1.
+    """
+    if len(values) == 0:
+        raise EnsembleError(f"{name} are empty; give at least one sample")
+    if ((values < 0) | (values >= n_classes)).any():
+        raise EnsembleError(
+            f"{name} run from {values.min()} to {values.max()}, outside 0 to {n_classes - 1}; "
+            "keep only samples whose class is known"
+        )
+
+
+def _macro_f1(confusion: Indices | Array) -> Array:
+    """(...) macro F1 of (..., C, C) counts."""
+    return np.asarray(precision_recall_f1(confusion)[..., 2].mean(axis=-1))
+
+
+def _ratio(above: Array, below: Array) -> Array:
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _require_pairs(targets: Indices, labels: Indices, n_classes: int) -> None:
+    if len(targets) != len(labels):
+        raise EnsembleError(f"got {len(targets)} targets and {len(labels)} predictions; give one of each a sample")
+    require_classes("targets", targets, n_classes)
+    require_classes("labels", labels, n_classes)

@@ -1,0 +1,237 @@
+"""The command ``pipe``: parses, calls, prints. Heavy imports wait inside the commands, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.config import VIEW_NAMES, TrainConfig, chosen_word, chosen_words
+from pipeline.errors import PipelineError, Stopped
+
+app = typer.Typer(
+    help="Train attribute heads over K folds, keep honest out-of-fold predictions, vote, and write the submission.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Look at the data before training on it.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+ARTIFACTS = Path("artifacts")
+Heads = Annotated[
+    list[str], typer.Argument(help="mask, gender, age, joint; several share one network.", metavar="HEAD...")
+]
+Data = Annotated[Path, typer.Option(help="The competition's folder, or a CSV of photos.")]
+Artifacts = Annotated[Path, typer.Option(help="Where runs and ensembles are kept.")]
+ConfigFile = Annotated[Path | None, typer.Option(help="Settings as TOML; flags win over it.")]
+Runs = Annotated[
+    list[str] | None, typer.Argument(help="Names of runs; none = all that are finished.", metavar="RUN...")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@app.command("train-head")
+def train_head(
+    heads: Heads,
+    data: Data = Path("data"),
+    folds: Annotated[int | None, typer.Option(help="Parts the people are divided into [5].")] = None,
+    fold: Annotated[int | None, typer.Option(help="Train only this fold, counted from 0.")] = None,
+    config: ConfigFile = None,
+    backbone: Annotated[str | None, typer.Option(help="Any timm model name [mobilenetv2_100].")] = None,
+    weights: Annotated[str | None, typer.Option(help="imagenet, none, or a file with timm's names [imagenet].")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side in pixels [128].")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training folds [5].")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Photos a step [32].")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate [0.001].")] = None,
+    objective: Annotated[str | None, typer.Option(help="For age: bins, classes or regression [bins].")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds layers, order and augmentation [0].")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that prepare batches [chosen].")] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name [made of the heads].", metavar="RUN")] = None,
+    note: Annotated[str | None, typer.Option(help="Free text, shown by `pipe runs`.")] = None,
+    fixes: Annotated[str | None, typer.Option(help="A CSV path,column,value of your own label fixes.")] = None,
+    no_fixes: Annotated[bool | None, typer.Option("--no-fixes", help="Leave all labels as they are.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove the run of this name and start over.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="One batch through every stage; write nothing.")] = False,
+    artifacts: Artifacts = ARTIFACTS,
+) -> None:
+    """Train heads over K folds and keep their out-of-fold predictions."""
+    from heads.registry import head_named
+
+    chosen = [head_named(head) for head in heads]
+    settings = TrainConfig.load(
+        config,
+        {
+            "folds": folds,
+            "backbone": backbone,
+            "weights": weights,
+            "image_size": image_size,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "lr": lr,
+            "objective": objective,
+            "seed": seed,
+            "device": device,
+            "workers": workers,
+            "note": note,
+            "fixes": fixes,
+            "no_fixes": no_fixes,
+        },
+    )
+    from pipeline.plan import describe, make_plan  # torch and timm: seconds
+    from pipeline.progress import say
+    from pipeline.store import Store
+    from pipeline.train import default_name, train_heads, try_one_batch
+
+    plan = make_plan(chosen, settings, data)
+    say(describe(plan))
+    if dry_run:
+        try_one_batch(plan)
+        return
+    run = train_heads(plan, Store(artifacts), name or default_name(chosen, settings), only=fold, fresh=fresh)
+    if run.whole:
+        scores = "  ".join(f"{head} {score['macro_f1']:.4f}" for head, score in run.info()["scores"].items())
+        say(f"finished {run.folder}: out-of-fold macro F1 {scores}")
+    else:
+        say(f"kept in {run.folder}; the run is finished when all {settings.folds} folds are trained")
+
+
+@app.command("oof-report")
+def oof_report(
+    runs: Runs = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the per-class table here.")] = None,
+    as_json: AsJson = False,
+    artifacts: Artifacts = ARTIFACTS,
+) -> None:
+    """Score every head out-of-fold, with intervals, and say what each head costs the 18 classes."""
+    from pipeline.report import oof, text
+    from pipeline.store import Store, write_csv
+
+    report = oof.make_report(Store(artifacts).finished(runs or ()))
+    if csv:
+        write_csv(csv, text.CSV_HEADER, text.csv_rows(report))
+    typer.echo(json.dumps(report.as_dict(), indent=1) if as_json else text.render(report))
+
+
+@app.command()
+def ensemble(
+    strategy: Annotated[str, typer.Option(help="soft (mean of probabilities) or hard (a ballot a member).")] = "soft",
+    weights: Annotated[str, typer.Option(help="uniform, f1, accuracy or logloss.")] = "uniform",
+    views: Annotated[str, typer.Option(help="Test-time views to average, with commas.")] = "identity,hflip",
+    run: Annotated[list[str] | None, typer.Option(help="A run that votes, repeatable; none = all finished.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the ensemble.")] = "latest",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder whose eval list must match [where runs were trained].")
+    ] = None,
+    as_json: AsJson = False,
+    artifacts: Artifacts = ARTIFACTS,
+) -> None:
+    """Let runs vote, score the vote cross-fitted, and write submission.csv."""
+    from ensemble.voting import VOTERS
+    from ensemble.weights import WEIGHT_RULES
+    from pipeline.store import Store
+    from pipeline.submit import make_ensemble, render
+
+    result = make_ensemble(
+        Store(artifacts),
+        run or (),
+        strategy=chosen_word("strategy", strategy, VOTERS),
+        rule=chosen_word("weights", weights, WEIGHT_RULES),
+        views=chosen_words("views", views, VIEW_NAMES),
+        name=name,
+        data=data,
+    )
+    typer.echo(json.dumps(result.info, indent=1) if as_json else render(result))
+
+
+@app.command("runs")
+def list_runs(as_json: AsJson = False, artifacts: Artifacts = ARTIFACTS) -> None:
+    """List the experiments: what was tried, what it gave, what it took."""
+    from pipeline.report.runs import render, table
+    from pipeline.store import Store
+
+    rows = table(Store(artifacts).runs())
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    else:
+        typer.echo(render(rows) if rows else f"no runs in {artifacts}; train one with `pipe train-head mask`")
+
+
+@app.command("folds")
+def show_folds(
+    data: Data = Path("data"),
+    folds: Annotated[int, typer.Option(help="Parts the people are divided into.")] = 5,
+    fold_seed: Annotated[int, typer.Option(help="The setting fold_seed.")] = 0,
+    no_fixes: Annotated[bool, typer.Option("--no-fixes", help="Leave all labels as they are.")] = False,
+) -> None:
+    """Show people, photos and class shares of every fold."""
+    from pipeline.folds import make_folds, share_table
+    from pipeline.layouts import load_dataset
+
+    settings = TrainConfig(folds=folds, fold_seed=fold_seed, no_fixes=no_fixes)
+    samples = load_dataset(data, no_fixes=settings.no_fixes).samples
+    typer.echo(share_table(samples, make_folds(samples, settings.folds, settings.fold_seed)))
+
+
+@data_app.command("check")
+def data_check(
+    data: Annotated[Path, typer.Argument(help="The competition's folder, or a CSV of photos.", metavar="DIR")],
+    as_json: AsJson = False,
+) -> None:
+    """Look at every photo and label; exit code 1 when training would be wrong."""
+    from pipeline.check import check_data, render
+    from pipeline.progress import counted
+
+    with counted("reading photos", None) as progress:
+        report = check_data(data, progress=lambda done, total: progress(1, f"{done}/{total}"))
+    typer.echo(json.dumps(report.as_dict(), indent=1) if as_json else render(report))
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where drawn people and runs go.")] = Path("demo"),
+    data_only: Annotated[
+        Path | None, typer.Option(help="Only draw the people, into this new folder.", metavar="DIR")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Other seeds draw other people.")] = 0,
+) -> None:
+    """Draw people and run the whole line on them, from photos to a scored submission."""
+    from pipeline.demo import draw, run_demo
+
+    if data_only:
+        draw(data_only, seed)
+    else:
+        run_demo(folder, seed)
+
+
+def main() -> None:
+    """Run the command; a user's error ends in one line and exit code 2, Ctrl-C in 130."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    try:
+        app()
+    except Stopped as stop:
+        _fail(str(stop), 130)
+    except KeyboardInterrupt:
+        _fail("stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `pipe runs | head` is no error
+    except Exception as error:
+        from ensemble.predictions import EnsembleError  # NumPy: not needed for --help
+        from heads.base import HeadError
+
+        if not isinstance(error, PipelineError | HeadError | EnsembleError):
+            raise
+        _fail(f"error: {error}", 2)
+
+
+def _fail(message: str, code: int) -> None:
+    """Print one red line and leave; control characters out of file names stay harmless."""
+    line = "".join(c if c.isprintable() else " " for c in " ".join(message.split()))
+    typer.secho(line, fg="red", err=True)
+    sys.exit(code)

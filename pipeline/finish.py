@@ -1,0 +1,95 @@
+"""Joining the folds of a run: out-of-fold predictions, eval predictions, history, scores, ``run.json`` last."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from ensemble.metrics import accuracy, macro_f1
+from ensemble.predictions import Predictions
+from heads.base import Head
+from pipeline.layouts import persons_of
+from pipeline.plan import Plan
+from pipeline.store import Arrays, Run, write_csv, write_json
+
+Facts = Sequence[dict[str, Any]]
+LIBRARIES = ("torch", "timm", "albumentations", "numpy", "opencv-python-headless", "pillow")
+
+
+def finish(plan: Plan, run: Run) -> None:
+    """Join the folds' predictions, score them, and write ``run.json``, which makes the run whole."""
+    facts, parts = zip(*(run.fold(fold) for fold in range(plan.config.folds)), strict=True)
+    scores = {}
+    for index, head in enumerate(plan.task.heads):
+        for view in plan.config.views:
+            oof = out_of_fold(plan, index, view, parts)
+            run.save_predictions(head.name, "oof", view, oof)
+            if plan.data.test_ids:
+                run.save_predictions(head.name, "test", view, eval_mean(plan, head, view, parts))
+            if view == plan.config.views[0]:
+                scores[head.name] = _scores(head, oof, facts)
+    history = [row for fact in facts for row in fact["history"]]
+    write_csv(run.folder / "history.csv", history[0], [[_plain(value) for value in row.values()] for row in history])
+    people = zip(plan.data.samples.ids, plan.data.samples.persons, plan.folds, strict=True)
+    write_csv(run.folder / "folds.csv", ["sample_id", "person_id", "fold"], people)
+    write_json(run.folder / "run.json", _info(plan, facts, scores))
+    run.drop_parts(plan.config.folds)
+
+
+def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
+    samples = plan.data.samples
+    return plan.settings() | {
+        "config": plan.config.as_dict(),
+        "classes": {head.name: head.classes for head in plan.task.heads},
+        "scores": scores,
+        "layout": plan.data.layout,
+        "data_root": str(plan.data.root.resolve()),
+        "photos": len(samples.ids),
+        "people": persons_of(plan.data),
+        "label_fixes": plan.data.fixed,
+        "libraries": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        "device": sorted({fact["device"] for fact in facts}),
+        "threads": torch.get_num_threads(),
+        "seconds": round(sum(fact["seconds"] for fact in facts), 1),
+        "peak_memory": max(fact["peak_memory"] for fact in facts),
+    }
+
+
+def out_of_fold(plan: Plan, index: int, view: str, parts: Sequence[Arrays]) -> Predictions:
+    """Every row that carries the head's label exactly once, predicted by the network that did not see its person."""
+    head, samples = plan.task.heads[index], plan.data.samples
+    targets = head.labels(plan.values[:, index])
+    rows = np.concatenate([part["rows"] for part in parts])
+    probs = np.concatenate([part[f"oof/{head.name}/{view}"] for part in parts])
+    every = Predictions(samples.ids[rows], head.classes, probs, plan.folds[rows], targets[rows])
+    return every.take(targets[rows] >= 0).ordered_as(samples.ids[targets >= 0])
+
+
+def eval_mean(plan: Plan, head: Head, view: str, parts: Sequence[Arrays]) -> Predictions:
+    """The eval photos' probabilities, averaged over the folds' networks."""
+    probs = np.mean([part[f"test/{head.name}/{view}"] for part in parts], axis=0)
+    none = np.full(len(probs), -1)
+    return Predictions(np.asarray(plan.data.test_ids), head.classes, probs, none, none)
+
+
+def _scores(head: Head, oof: Predictions, facts: Facts) -> dict[str, Any]:
+    n = len(head.classes)
+    scores: dict[str, Any] = {
+        "macro_f1": macro_f1(oof.targets, oof.labels, n),
+        "accuracy": accuracy(oof.targets, oof.labels, n),
+    }
+    errors = [
+        (fact["absolute_error"][head.name], fact["held_out"]) for fact in facts if head.name in fact["absolute_error"]
+    ]
+    if errors:
+        scores["mean_absolute_error"] = sum(error * n for error, n in errors) / sum(n for _, n in errors)
+    return scores
+
+
+def _plain(value: float) -> object:
+    return int(value) if value == int(value) else f"{value:.6g}"

@@ -1,0 +1,78 @@
+"""Corrections of wrong labels, laid over the table at load; the data itself is never touched.
+
+A fix is a row ``path,column,value``. ``path`` is a person (the folder) or one photo (its id). ``column`` is a label
+column and ``value`` the right label, or ``swap`` and the names of two shots of the person whose labels change places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from pipeline.errors import LayoutError
+from pipeline.samples import Samples
+from pipeline.tables import read_table
+
+SWAP = "swap"
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """One correction: of ``path``, set ``column`` to ``value``, or swap two shots."""
+
+    path: str
+    column: str
+    value: str
+
+
+def read_fixes(file: Path) -> list[Fix]:
+    """The fixes of a CSV.
+
+    Raises:
+        LayoutError: The file is no such table.
+    """
+    table = read_table(file, ["path", "column", "value"])
+    return [Fix(str(p), str(c), str(v)) for p, c, v in zip(table["path"], table["column"], table["value"], strict=True)]
+
+
+def known_fixes() -> list[Fix]:
+    """The well-known wrong labels of the competition; they bite only where those very folders exist."""
+    return read_fixes(Path(str(files("pipeline") / "fixes.csv")))
+
+
+def apply_fixes(samples: Samples, fixes: list[Fix]) -> tuple[Samples, list[Fix]]:
+    """The samples with corrected labels, and the fixes that matched a photo.
+
+    Raises:
+        LayoutError: A fix names a column that the data lacks, or a swap does not name two shots of its person.
+    """
+    columns = {name: cells.astype(object) for name, cells in samples.columns.items()}
+    applied = []
+    for fix in fixes:
+        rows = np.flatnonzero((samples.persons == fix.path) | (samples.ids == fix.path))
+        if not len(rows):
+            continue
+        if fix.column == SWAP:
+            first, second = _two_shots(samples, fix, rows)
+            for cells in columns.values():
+                cells[first], cells[second] = cells[second], cells[first]
+        elif fix.column in columns:
+            columns[fix.column][rows] = fix.value
+        else:
+            raise LayoutError(
+                f"fix of {fix.path}: no label column {fix.column!r}; there are: swap, {', '.join(columns)}"
+            )
+        applied.append(fix)
+    fixed = {name: np.asarray(cells.tolist(), dtype=np.str_) for name, cells in columns.items()}
+    return replace(samples, columns=fixed), applied
+
+
+def _two_shots(samples: Samples, fix: Fix, rows: np.typing.NDArray[np.int64]) -> tuple[int, int]:
+    stems = {PurePosixPath(str(samples.ids[row])).stem: int(row) for row in rows}
+    names = fix.value.split()
+    if len(names) != 2 or not all(name in stems for name in names):
+        raise LayoutError(f"fix of {fix.path}: swap needs two of its shots ({', '.join(stems)}), got {fix.value!r}")
+    return stems[names[0]], stems[names[1]]

@@ -1,0 +1,179 @@
+"""Photos from disk to batches: read upright, resized once, augmented with randomness that belongs to the sample.
+
+S side of the network's input in pixels.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version at import
+
+import albumentations as A
+import cv2
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch.utils.data import DataLoader, Dataset
+
+from heads.base import FloatArray, IntArray
+from pipeline.errors import LayoutError
+
+Pixels = npt.NDArray[np.uint8]
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "identity": lambda images: images,
+    "hflip": lambda images: images.flip(3),
+}
+
+
+def read_photo(path: Path) -> Pixels:
+    """The photo as upright 8-bit RGB, (height, width, 3), whatever its mode, depth or orientation tag.
+
+    Raises:
+        LayoutError: The file is missing, no image, damaged or truncated.
+    """
+    try:
+        with Image.open(path) as photo:
+            photo.load()
+            upright = ImageOps.exif_transpose(photo)
+            if upright.mode.startswith("I") or upright.mode == "F":  # 16 bits a pixel: Pillow would clip, not scale
+                deep = np.asarray(upright, dtype=np.float64)
+                is_deep = upright.mode.startswith("I;16") or deep.max(initial=0) > 255
+                upright = Image.fromarray((deep / (257 if is_deep else 1)).clip(0, 255).astype(np.uint8))
+            if upright.mode == "P" and "transparency" in upright.info:
+                upright = upright.convert("RGBA")
+            return np.asarray(upright.convert("RGB"))
+    except FileNotFoundError:
+        raise LayoutError(f"no photo {path}") from None
+    except UnidentifiedImageError:
+        raise LayoutError(f"{path} is not an image") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise LayoutError(f"cannot read the image {path}: {error}") from error
+
+
+def read_resized(path: Path, size: int) -> Pixels:
+    """The photo squeezed to (S, S, 3): nothing is cut off, at training or at test time."""
+    return cast(Pixels, cv2.resize(read_photo(path), (size, size), interpolation=cv2.INTER_AREA))
+
+
+def read_all(paths: Sequence[Path], size: int, done: Callable[[int], None] = lambda n: None) -> Iterator[Pixels]:
+    """The photos in order, (S, S, 3) each, read by as many threads as there are cores."""
+    from joblib import Parallel, delayed
+
+    cv2.setNumThreads(1)
+    jobs = (delayed(read_resized)(path, size) for path in paths)
+    reader = Parallel(n_jobs=-1, prefer="threads", return_as="generator", batch_size=32, pre_dispatch="4*n_jobs")
+    for number, photo in enumerate(reader(jobs), start=1):
+        yield photo
+        done(number)
+
+
+def light() -> A.Compose:
+    """Mirror, shift, zoom, turn a little; light and contrast."""
+    return A.Compose(
+        [
+            A.HorizontalFlip(p=0.5),
+            A.Affine(
+                translate_percent=(-0.06, 0.06),
+                scale=(0.9, 1.1),
+                rotate=(-10, 10),
+                border_mode=cv2.BORDER_REFLECT_101,
+                p=0.8,
+            ),
+            A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.8),
+        ]
+    )
+
+
+AUGMENTATIONS: dict[str, Callable[[], A.Compose | None]] = {"light": light, "none": lambda: None}
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """What a training photo goes through; sample i in epoch e always gets the same, whoever prepares it.
+
+    Attributes:
+        name: Key of ``AUGMENTATIONS``.
+        key: What the randomness belongs to beside epoch and sample: (seed, task, fold).
+    """
+
+    name: str
+    key: tuple[int, ...]
+
+
+def stable_number(text: str) -> int:
+    """The same number for the same text in every process, which ``hash`` is not."""
+    return zlib.crc32(text.encode())
+
+
+class PhotoSet(Dataset[Batch]):
+    """Batches of photos, fetched by (epoch, row numbers); augmented when an augmentation is given."""
+
+    def __init__(self, photos: Pixels, values: FloatArray, augmentation: Augmentation | None = None) -> None:
+        """Wrap (N, S, S, 3) photos and their (N, H) values."""
+        self.photos, self.values, self.augmentation = photos, values, augmentation
+        self.compose = AUGMENTATIONS[augmentation.name]() if augmentation else None
+
+    def __getitem__(self, step: tuple[int, IntArray]) -> Batch:
+        """The uint8 images (B, 3, S, S) and values (B, H) of one step."""
+        epoch, rows = step
+        images = np.stack([self._photo(epoch, int(row)) for row in rows])
+        values = torch.from_numpy(self.values[rows]).float()
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), values
+
+    def _photo(self, epoch: int, row: int) -> Pixels:
+        photo: Pixels = np.array(self.photos[row])
+        if self.compose is None or self.augmentation is None:
+            return photo
+        # albumentations would replay one stream in every worker and give all its transforms the same seed
+        state = np.random.default_rng([*self.augmentation.key, epoch, row])
+        self.compose.set_random_state(state, random.Random(int(state.integers(2**63))))
+        return cast(Pixels, self.compose(image=photo)["image"])
+
+
+def training_steps(rows: IntArray, *, batch_size: int, epochs: int, key: tuple[int, ...]) -> list[tuple[int, IntArray]]:
+    """Every step of a training as (epoch, row numbers): each epoch a new order, a function of the key alone.
+
+    A last batch of one photo is merged into the one before it: batch normalisation needs two.
+    """
+    steps: list[tuple[int, IntArray]] = []
+    for epoch in range(epochs):
+        order = np.random.default_rng([*key, epoch]).permutation(rows)
+        cuts = list(range(batch_size, len(order), batch_size))
+        if cuts and len(order) - cuts[-1] == 1:
+            cuts.pop()
+        steps += [(epoch, batch) for batch in np.split(order, cuts)]
+    return steps
+
+
+def load_steps(
+    photos: PhotoSet, steps: Sequence[tuple[int, IntArray]], workers: int, *, pin: bool = False
+) -> DataLoader[Any]:
+    """A loader that gives the batches of ``steps``, in order, prepared by ``workers`` processes."""
+    return DataLoader(
+        photos,
+        batch_size=None,
+        sampler=cast(Any, list(steps)),
+        num_workers=workers,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_quiet_worker,
+    )
+
+
+def _quiet_worker(_: int) -> None:
+    """One thread a worker, and Ctrl-C left to the main process."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)

@@ -1,0 +1,122 @@
+"""Networks: any timm backbone, normalisation inside, one linear layer on top. N photos, K outputs."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import TrainConfig
+from pipeline.errors import NetworkError
+
+
+class Network(nn.Module):
+    """A backbone with a linear layer that gives all outputs of a task; takes raw pixels."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, n_outputs: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """Put a (N, F) -> (N, K) layer on a backbone whose inputs are normalised by channel mean and std (0-1)."""
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(int(getattr(backbone, "head_hidden_size", None) or backbone.num_features), n_outputs)  # type: ignore[arg-type]
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(N, 3, S, S) uint8 pixels -> (N, K) outputs in float32."""
+        images = (pixels.float() - self.mean) / self.std
+        features = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        return self.head(features).float()  # type: ignore[no-any-return]
+
+
+def build_network(config: TrainConfig, n_outputs: int) -> Network:
+    """A fresh network of ``config``, weights loaded; new layers drawn from torch's global generator.
+
+    Raises:
+        NetworkError: The backbone is unknown, or its weights cannot be had or do not fit.
+    """
+    require_backbone(config.backbone)
+    pretrained = config.weights == "imagenet"
+    try:
+        backbone = timm.create_model(config.backbone, pretrained=pretrained, num_classes=0, **config.backbone_args)
+    except (TypeError, AssertionError) as error:
+        raise NetworkError(f"{config.backbone} cannot be built with {config.backbone_args}: {error}") from error
+    except Exception as error:
+        if not pretrained:
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise NetworkError(
+            f"cannot get the imagenet weights of {config.backbone} ({reason}); "
+            "check the connection, or use --weights FILE or --weights none"
+        ) from error
+    if config.weights not in ("imagenet", "none"):
+        load_weights(backbone, Path(config.weights), config.backbone)
+    cfg: Any = backbone.pretrained_cfg
+    network = Network(backbone, n_outputs, config.mean or tuple(cfg["mean"]), config.std or tuple(cfg["std"]))
+    network.to(memory_format=torch.channels_last)
+    return network
+
+
+def require_backbone(name: str) -> None:
+    """Refuse a name that timm does not know.
+
+    Raises:
+        NetworkError: It is unknown; the message names its neighbour.
+    """
+    if timm.is_model(name):
+        return
+    near = difflib.get_close_matches(name, timm.list_models(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them"
+    raise NetworkError(f"unknown backbone {name!r}; {hint}")
+
+
+def load_weights(backbone: nn.Module, file: Path, name: str) -> None:
+    """Load a file with timm's names into ``backbone``; its classifier is left out, everything else must fit.
+
+    Raises:
+        NetworkError: The file is missing, no such file, or of another network.
+    """
+    state = _read_state(file)
+    classifier = backbone.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
+    prefixes = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    state = {key: value for key, value in state.items() if key.rsplit(".", 1)[0] not in prefixes}
+    own = backbone.state_dict()
+    missing = [key for key in own if key not in state]
+    surplus = [key for key in state if key not in own]
+    misfit = [key for key in own if key in state and own[key].shape != state[key].shape]
+    for what, keys in (("lacks", missing), ("has a surplus", surplus), ("has another shape of", misfit)):
+        if keys:
+            fits = len(own) - len(missing) - len(misfit)
+            raise NetworkError(
+                f"{file} is not of {name}: {fits} of {len(own)} tensors fit; it {what} {keys[0]!r}; "
+                "give the --backbone that the file was made for"
+            )
+    backbone.load_state_dict(state)
+
+
+def _read_state(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not file.is_file():
+        raise NetworkError(f"no weights file {file}; --weights takes imagenet, none or a file")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+        raise NetworkError(f"cannot read weights from {file}: {error}") from error
+    except Exception as error:  # weights_only refuses with pickle.UnpicklingError and others
+        raise NetworkError(f"{file} holds more than weights and is not opened; save it as safetensors") from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise NetworkError(f"{file} holds no table of weights")
+    return {str(key).removeprefix("module."): value for key, value in state.items()}

@@ -1,0 +1,117 @@
+"""What a training is going to do, decided and checked before the first step. N photos, H heads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from heads.base import FloatArray, Head, IntArray
+from heads.task import Task
+from pipeline.config import TrainConfig
+from pipeline.engine import choose_device
+from pipeline.fold import FoldData
+from pipeline.folds import fold_digest, make_folds, require_classes
+from pipeline.images import Pixels
+from pipeline.layouts import load_dataset, persons_of
+from pipeline.network import require_backbone
+from pipeline.samples import Dataset, labelled_rows
+from pipeline.store import SCHEMA
+
+# settings that may differ between the folds of one run
+FREE = ("workers", "note", "device")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is decided before the first step.
+
+    Attributes:
+        task: The heads.
+        config: The settings.
+        data: Photos and labels.
+        folds: (N,) fold in which each photo is held out.
+        values: (N, H) values of the heads, NaN = not labelled.
+        device: Where to run.
+    """
+
+    task: Task
+    config: TrainConfig
+    data: Dataset
+    folds: IntArray
+    values: FloatArray
+    device: torch.device
+
+    @property
+    def labelled(self) -> IntArray:
+        """Row numbers that carry at least one of the labels."""
+        return np.flatnonzero(~np.isnan(self.values).all(axis=1))
+
+    @property
+    def workers(self) -> int:
+        """Processes that prepare batches."""
+        if self.config.workers >= 0:
+            return self.config.workers
+        return 0 if self.device.type == "cpu" else min(8, max(1, (os.cpu_count() or 1) - 1))
+
+    def settings(self) -> dict[str, Any]:
+        """What must be equal for folds to belong to one run."""
+        config = {key: value for key, value in self.config.as_dict().items() if key not in FREE}
+        return {
+            "schema": SCHEMA,
+            "heads": {head.name: name for head, name in zip(self.task.heads, self.task.names, strict=True)},
+            "config": config,
+            "data": self.data.samples.digest(),
+            "folds": fold_digest(self.data.samples, self.folds),
+            "eval": hashlib.sha256("\n".join(self.data.test_ids).encode()).hexdigest()[:16],
+            "version": version("headfold"),
+        }
+
+
+def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path) -> Plan:
+    """Load the data, decide the folds and check that the heads can be learnt from them.
+
+    Raises:
+        PipelineError: Data, settings, backbone or device are not as they must be.
+        HeadError: The heads or their objective are not.
+    """
+    task = Task.of(*heads, objective=config.objective or None, bins=config.bins)
+    device = choose_device(config.device)
+    require_backbone(config.backbone)
+    data = load_dataset(root, fixes=config.fixes, no_fixes=config.no_fixes)
+    for head in task.heads:
+        labelled_rows(head, data.samples)
+    folds = make_folds(data.samples, config.folds, config.fold_seed)
+    for head in task.heads:
+        require_classes(head, data.samples, folds)
+    values = np.stack([head.values(data.samples.columns) for head in task.heads], axis=1)
+    return Plan(task, config, data, folds, values, device)
+
+
+def describe(plan: Plan) -> str:
+    """The plan in two lines."""
+    data, config = plan.data, plan.config
+    names = "+".join(head.name for head in plan.task.heads)
+    fixes = "fixes off" if config.no_fixes else f"{data.fixed} label fixes applied"
+    lines = [
+        f"{data.layout} data: {persons_of(data)} people, {len(data.samples.ids)} photos, "
+        f"{len(data.test_ids)} to predict, {fixes}",
+        *data.remarks,
+        f"{names} ({', '.join(plan.task.names)}): {config.backbone} {config.image_size} px, "
+        f"{config.folds} folds x {config.epochs} epochs on {plan.device.type}",
+    ]
+    return "\n".join(lines)
+
+
+def fold_data(plan: Plan, fold: int, photos: Pixels, test: Pixels) -> FoldData:
+    """What fold number ``fold`` learns from and predicts."""
+    rows = plan.labelled
+    held_out = plan.folds[rows] == fold
+    return FoldData(fold, photos, plan.values, rows[~held_out], rows[held_out], test)

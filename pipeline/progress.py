@@ -1,0 +1,61 @@
+"""What a training says while it runs: a live line on a terminal, plain lines in a log file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class Rate(ProgressColumn):
+    """Photos a second."""
+
+    def render(self, task: Task) -> Text:
+        """The speed as text."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.0f} img/s" if speed else "", style="cyan")
+
+
+def say(line: str) -> None:
+    """Print one line, in order with the live display."""
+    CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def counted(label: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
+    """Show how far a job is; gives a function to call with (photos done more, what is being done).
+
+    On a terminal one live line; elsewhere nothing, so that log files keep only whole lines.
+
+    Args:
+        label: What the job is.
+        total: How many photos it will see, when that is known.
+    """
+    if not CONSOLE.is_terminal:
+        yield lambda n, text: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.percentage:3.0f}%"),
+        Rate(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=CONSOLE, transient=True, refresh_per_second=4) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda n, text: progress.update(task, advance=n, description=f"{label} {text}".rstrip())
+
+
+def minutes(seconds: float) -> str:
+    """A duration as people say it: 48 s, 12 min, 1 h 05."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    whole = round(seconds / 60)
+    return f"{whole} min" if whole < 60 else f"{whole // 60} h {whole % 60:02d}"
+
+
+CONSOLE = Console(file=sys.stdout)

@@ -1,0 +1,64 @@
+"""The list of experiments: what was tried and what it gave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.progress import minutes
+from pipeline.store import Run
+
+
+def table(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """One row a run, the newest last; an unfinished run shows how many folds it has."""
+    return [_finished(run) if run.whole else _unfinished(run) for run in runs]
+
+
+def _finished(run: Run) -> dict[str, Any]:
+    info = run.info()
+    config = info["config"]
+    return _settings(run, info) | {
+        "state": "finished",
+        "macro_f1": {head: score["macro_f1"] for head, score in info["scores"].items()},
+        "seconds": info["seconds"],
+        "peak_memory": info["peak_memory"],
+        "note": config["note"],
+    }
+
+
+def _unfinished(run: Run) -> dict[str, Any]:
+    settings = run.settings()
+    n_folds = settings["config"]["folds"]
+    done = sum(run.fold_done(fold) for fold in range(n_folds))
+    state = f"{done} of {n_folds} folds"
+    return _settings(run, settings) | {"state": state, "macro_f1": {}, "seconds": None, "peak_memory": None, "note": ""}
+
+
+def _settings(run: Run, info: dict[str, Any]) -> dict[str, Any]:
+    config = info["config"]
+    return {
+        "name": run.name,
+        "heads": info["heads"],
+        "backbone": config["backbone"],
+        "weights": config["weights"],
+        "image_size": config["image_size"],
+        "epochs": config["epochs"],
+        "folds": config["folds"],
+        "seed": config["seed"],
+    }
+
+
+def render(rows: Sequence[dict[str, Any]]) -> str:
+    """Two lines a run, so that 80 columns hold everything."""
+    lines = [f"{'run':<24} {'macro F1':<34} {'time':>8} {'memory':>9}"]
+    for row in rows:
+        scores = " ".join(f"{head} {score:.4f}" for head, score in row["macro_f1"].items()) or row["state"]
+        time = minutes(row["seconds"]) if row["seconds"] is not None else "-"
+        memory = f"{row['peak_memory'] / 2**30:.1f} GiB" if row["peak_memory"] else "-"
+        lines.append(f"{row['name']:<24} {scores:<34} {time:>8} {memory:>9}")
+        network = f"{row['backbone']}, {row['weights'].rsplit('/', 1)[-1]}, {row['image_size']} px"
+        lines.append("    " + ", ".join(f"{head} ({objective})" for head, objective in row["heads"].items()))
+        lines.append(f"    {network}, {row['folds']} folds x {row['epochs']} epochs, seed {row['seed']}")
+        if row["note"]:
+            lines.append(f"    note: {row['note']}")
+    return "\n".join(lines)

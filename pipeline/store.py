@@ -1,0 +1,332 @@
+"""All that is written to or read from ``artifacts/``: atomic, checked, no pickle; a run's last file marks it whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble.predictions import Predictions
+from pipeline.errors import ArtifactError
+
+SCHEMA = 1
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@contextlib.contextmanager
+def atomic(file: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary neighbour of ``file`` that takes its place, safe on disk, when the block ends without an error.
+
+    Raises:
+        ArtifactError: It cannot be written; whatever stood at ``file`` still does.
+    """
+    temporary: str | None = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+        temporary = None
+        _sync_folder(file.parent)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {file}: {_reason(error)}") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _reason(error: OSError) -> str:
+    advice = {
+        errno.ENOSPC: "the disk is full; free some space and run the same command again",
+        errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+        errno.EACCES: "no permission; choose another folder with --artifacts",
+        errno.EROFS: "the disk is read-only; choose another folder with --artifacts",
+        errno.ENOTDIR: "a file stands where a folder should be; choose another folder with --artifacts",
+    }
+    return advice.get(error.errno or 0, error.strerror or str(error))
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write ``content`` atomically."""
+    with atomic(file) as stream:
+        stream.write(content)
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` as readable JSON."""
+    write_bytes(file, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The JSON object in ``file``.
+
+    Raises:
+        ArtifactError: It is missing, damaged or written by another version.
+    """
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise ArtifactError(f"no file {file}") from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"cannot read {file}: {error}") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
+        raise ArtifactError(f"{file} has schema {found!r}, this version reads {SCHEMA}; train the run again")
+    return content
+
+
+def write_csv(file: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a table as CSV."""
+    import csv
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_bytes(file, text.getvalue().encode())
+
+
+def read_csv(file: Path) -> dict[str, list[str]]:
+    """The columns of a table that `write_csv` wrote.
+
+    Raises:
+        ArtifactError: It is missing or damaged.
+    """
+    import csv
+
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ArtifactError(f"cannot read {file}: {error}") from error
+    if not rows or any(None in row or None in row.values() for row in rows):
+        raise ArtifactError(f"{file} is damaged; train the run again")
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def write_arrays(file: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write named arrays as npz."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **dict(arrays))  # type: ignore[arg-type, unused-ignore]
+    write_bytes(file, buffer.getvalue())
+
+
+def read_arrays(file: Path) -> Arrays:
+    """The arrays of an npz.
+
+    Raises:
+        ArtifactError: It is missing or damaged.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            return {name: content[name] for name in content.files}
+    except FileNotFoundError:
+        raise ArtifactError(f"no file {file}") from None
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{file} is damaged: {error}") from error
+
+
+def save_predictions(file: Path, predictions: Predictions) -> None:
+    """Keep predictions as npz, every field by its name."""
+    arrays = {name: getattr(predictions, name) for name in ("ids", "probs", "folds", "targets")}
+    write_arrays(file, arrays | {"classes": np.asarray(predictions.classes)})
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training in ``artifacts/runs/<name>``; whole once ``run.json`` stands."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name, as ``--run`` takes it."""
+        return self.folder.name
+
+    @property
+    def whole(self) -> bool:
+        """Whether all folds are trained."""
+        return (self.folder / "run.json").is_file()
+
+    @property
+    def started(self) -> bool:
+        """Whether something was trained under this name."""
+        return (self.folder / "settings.json").is_file()
+
+    def info(self) -> dict[str, Any]:
+        """What ``run.json`` says."""
+        return read_json(self.folder / "run.json")
+
+    def settings(self) -> dict[str, Any]:
+        """The settings under which its folds are trained."""
+        return read_json(self.folder / "settings.json")
+
+    def fold(self, fold: int) -> tuple[dict[str, Any], Arrays]:
+        """What was kept of one fold until all are there: its facts and its predictions."""
+        return read_json(self.folder / f"fold{fold}.json"), read_arrays(self.folder / f"fold{fold}.npz")
+
+    def drop_parts(self, n_folds: int) -> None:
+        """Remove what ``run.json`` and the joined predictions now hold."""
+        for fold in range(n_folds):
+            for suffix in ("json", "npz"):
+                (self.folder / f"fold{fold}.{suffix}").unlink(missing_ok=True)
+
+    def fold_done(self, fold: int) -> bool:
+        """Whether this fold is trained and kept."""
+        return (self.folder / f"fold{fold}.json").is_file()
+
+    def save_predictions(self, head: str, part: str, view: str, predictions: Predictions) -> None:
+        """Keep the predictions of one head for ``oof`` or ``test`` in one view."""
+        save_predictions(self.folder / f"{head}.{part}.{view}.npz", predictions)
+
+    def load_predictions(self, head: str, part: str, view: str) -> Predictions:
+        """The predictions kept under these names.
+
+        Raises:
+            ArtifactError: They are missing or damaged; the message names the run.
+        """
+        file = self.folder / f"{head}.{part}.{view}.npz"
+        if not file.is_file():
+            raise ArtifactError(
+                f"run {self.name!r} has no {part} predictions of {head!r} in view {view!r} ({file.name})"
+            )
+        arrays = read_arrays(file)
+        try:
+            classes = tuple(str(name) for name in arrays["classes"])
+            return Predictions(arrays["ids"], classes, arrays["probs"], arrays["folds"], arrays["targets"])
+        except (KeyError, ValueError) as error:
+            raise ArtifactError(f"run {self.name!r}: {file.name} is damaged: {error}") from error
+
+    def clear(self) -> None:
+        """Remove everything, the mark of wholeness first.
+
+        Raises:
+            ArtifactError: The folder cannot be removed.
+        """
+        try:
+            (self.folder / "run.json").unlink(missing_ok=True)
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+        except OSError as error:
+            raise ArtifactError(f"cannot remove {self.folder}: {_reason(error)}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The folder ``artifacts/``."""
+
+    root: Path
+
+    def run(self, name: str) -> Run:
+        """The run called ``name``, there or not.
+
+        Raises:
+            ArtifactError: The name could lead out of the folder.
+        """
+        return Run(self.root / "runs" / plain_name(name))
+
+    def runs(self) -> list[Run]:
+        """All runs that were started, oldest result first."""
+        folder = self.root / "runs"
+        found = [Run(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+        return sorted((run for run in found if run.whole or run.started), key=_age)
+
+    def finished(self, names: Iterable[str] = ()) -> list[Run]:
+        """The finished runs, oldest first; those named, in that order, when names are given.
+
+        Raises:
+            ArtifactError: A named run is missing or not finished, or there is none at all.
+        """
+        chosen = [self.run(name) for name in names]
+        for run in chosen:
+            if not run.whole:
+                there = ", ".join(other.name for other in self.runs() if other.whole) or "none"
+                state = "is not finished" if run.started else "does not exist"
+                raise ArtifactError(f"run {run.name!r} {state} in {self.root}; finished runs: {there}")
+        chosen = chosen or [run for run in self.runs() if run.whole]
+        if not chosen:
+            raise ArtifactError(f"no finished run in {self.root}; run `pipe train-head mask` first")
+        return chosen
+
+    def ensemble_folder(self, name: str) -> Path:
+        """Where the ensemble called ``name`` is kept."""
+        return self.root / "ensembles" / plain_name(name)
+
+    def photos(
+        self, key: str, shape: tuple[int, ...], build: Callable[[], Iterable[npt.NDArray[np.uint8]]]
+    ) -> npt.NDArray[np.uint8]:
+        """The resized photos kept under ``key`` as a read-only array on disk, built first when it is not there.
+
+        Args:
+            key: A fingerprint of the photos and their size.
+            shape: (N, S, S, 3).
+            build: Gives the N photos in order.
+
+        Raises:
+            ArtifactError: The disk has no room for them, or they cannot be written.
+        """
+        file = self.root / "cache" / f"{key}.npy"
+        if not file.is_file():
+            self._require_room(file, int(np.prod(shape)))
+            with atomic(file) as stream:
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(stream, header)
+                for photo in build():
+                    stream.write(photo.tobytes())
+        photos = np.load(file, mmap_mode="r", allow_pickle=False)
+        if photos.shape != shape or photos.dtype != np.uint8:
+            raise ArtifactError(f"{file} is damaged (shape {photos.shape}); delete it and run the same command again")
+        return photos  # type: ignore[no-any-return]
+
+    def _require_room(self, file: Path, size: int) -> None:
+        folder = next(parent for parent in file.parents if parent.exists())
+        free = shutil.disk_usage(folder).free
+        if free < size * 1.05:
+            raise ArtifactError(
+                f"the resized photos need {size / 2**30:.1f} GiB in {file.parent}, {free / 2**30:.1f} GiB are free; "
+                "free some space, or use a smaller --image-size"
+            )
+
+
+def plain_name(name: str) -> str:
+    """``name`` when it can name a folder.
+
+    Raises:
+        ArtifactError: It cannot.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
+        raise ArtifactError(
+            f"name {name!r} must be letters, digits, '.', '_', '+' or '-', at most 100, no '/' and no space"
+        )
+    return name
+
+
+def _age(run: Run) -> tuple[float, str]:
+    mark = run.folder / ("run.json" if run.whole else "settings.json")
+    return mark.stat().st_mtime, run.name

@@ -1,0 +1,179 @@
+"""Training heads over K folds: run the folds that lack, keep each as it ends, then make the run whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heads.base import Head
+from pipeline.config import TrainConfig
+from pipeline.errors import ArtifactError, Stopped
+from pipeline.finish import finish
+from pipeline.fold import FoldData, FoldJob, FoldResult, Row, workload
+from pipeline.images import Pixels, read_all
+from pipeline.plan import Plan, fold_data
+from pipeline.progress import counted, minutes, say
+from pipeline.store import SCHEMA, Arrays, Run, Store, write_arrays, write_bytes, write_json
+
+
+def default_name(heads: Iterable[Head], config: TrainConfig) -> str:
+    """The run's name when none is given: the heads, and the objective when one was asked for."""
+    return "+".join(head.name for head in heads) + (f"-{config.objective}" if config.objective else "")
+
+
+def train_heads(plan: Plan, store: Store, name: str, *, only: int | None = None, fresh: bool = False) -> Run:
+    """Train all folds that are not yet there, or ``only`` one, and make the run whole when none lacks.
+
+    Raises:
+        ArtifactError: Another run has the name, or files cannot be written.
+        Stopped: Ctrl-C; finished folds are kept.
+    """
+    run = store.run(name)
+    n_folds = plan.config.folds
+    if only is not None and not 0 <= only < n_folds:
+        raise ArtifactError(f"--fold {only} does not exist; folds are 0 to {n_folds - 1}")
+    if fresh:
+        run.clear()
+    _claim(run, plan)
+    if run.whole:
+        say(f"run {name!r} is already finished with these settings; --fresh trains it again")
+        return run
+    lacking = [fold for fold in range(n_folds) if not run.fold_done(fold)]
+    wanted = [fold for fold in lacking if only in (None, fold)]
+    if len(lacking) < n_folds:
+        say(f"{n_folds - len(lacking)} of {n_folds} folds are there already")
+    try:
+        _train_folds(plan, store, run, wanted)
+    except KeyboardInterrupt:
+        kept = sum(run.fold_done(fold) for fold in range(n_folds))
+        raise Stopped(
+            f"stopped; {kept} of {n_folds} folds are kept in {run.folder}, the same command goes on"
+        ) from None
+    if all(run.fold_done(fold) for fold in range(n_folds)):
+        finish(plan, run)
+    return run
+
+
+def _claim(run: Run, plan: Plan) -> None:
+    """Note the settings in the run's folder, or check that they are those noted there."""
+    settings = plan.settings()
+    if not run.started:
+        write_json(run.folder / "settings.json", settings)
+        return
+    changed = list(_differences(run.settings(), settings))
+    if changed:
+        raise ArtifactError(
+            f"run {run.name!r} was trained differently: {'; '.join(changed)}. "
+            "Give another --name, or --fresh to replace it"
+        )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterable[str]:
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, "" if key == "config" else f"{key}.")
+        elif before != after:
+            yield f"{prefix}{key} was {before}, is {after}"
+
+
+def _train_folds(plan: Plan, store: Store, run: Run, folds: list[int]) -> None:
+    if not folds:
+        return
+    data = plan.data
+    photos = _photos(store, data.samples.paths, plan.config.image_size, "reading photos")
+    test = _photos(store, data.test_paths, plan.config.image_size, "reading eval photos")
+    jobs = [fold_data(plan, fold, photos, test) for fold in folds]
+    label = "+".join(head.name for head in plan.task.heads)
+    with counted(label, sum(workload(job, plan.config) for job in jobs)) as report:
+        for job in jobs:
+            where = f"fold {job.fold + 1}/{plan.config.folds}"
+
+            def advance(n: int, text: str, where: str = where) -> None:
+                report(n, f"{where} {text}")
+
+            result = FoldJob(plan.task, job, plan.config, plan.device, plan.workers, advance, _say_epoch).run()
+            keep(plan, run, job, result)
+            say(f"{where} done in {minutes(result.seconds)}")
+
+
+def _photos(store: Store, paths: tuple[Path, ...], size: int, label: str) -> Pixels:
+    """The (N, S, S, 3) resized photos, kept on disk between runs; a damaged photo shows here, before any training."""
+    if not paths:
+        return np.empty((0, size, size, 3), dtype=np.uint8)
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    key = hashlib.sha256(repr((size, stats)).encode()).hexdigest()[:16]
+
+    def build() -> Iterable[Pixels]:
+        with counted(label, len(paths)) as report:
+            for photo in read_all(paths, size):
+                yield photo
+                report(1, "")
+
+    return store.photos(key, (len(paths), size, size, 3), build)
+
+
+def _say_epoch(row: Row) -> None:
+    heads = [key.removesuffix("_macro_f1") for key in row if key.endswith("_macro_f1")]
+    scores = "  ".join(f"{head} F1 {row[f'{head}_macro_f1']:.3f}" for head in heads)
+    say(
+        f"fold {row['fold'] + 1:.0f} epoch {row['epoch']:2.0f}  loss {row['train_loss']:.4f}  {scores}  "
+        f"{row['images_per_second']:.0f} img/s"
+    )
+
+
+def keep(plan: Plan, run: Run, job: FoldData, result: FoldResult) -> None:
+    """Write what a fold gave; its JSON comes last and marks it as kept."""
+    from safetensors.torch import save
+
+    arrays: Arrays = {"rows": job.held_out}
+    for part, views in (("oof", result.held_out), ("test", result.test)):
+        for view, heads in views.items():
+            arrays |= {f"{part}/{head.name}/{view}": p for head, p in zip(plan.task.heads, heads, strict=True)}
+    write_bytes(run.folder / f"fold{job.fold}.safetensors", save(result.weights))
+    write_arrays(run.folder / f"fold{job.fold}.npz", arrays)
+    facts = {
+        "schema": SCHEMA,
+        "fold": job.fold,
+        "device": plan.device.type,
+        "seconds": round(result.seconds, 1),
+        "peak_memory": result.peak_memory,
+        "held_out": len(job.held_out),
+        "absolute_error": result.absolute_errors,
+        "history": result.history,
+    }
+    write_json(run.folder / f"fold{job.fold}.json", facts)
+
+
+def try_one_batch(plan: Plan) -> None:
+    """Send one batch through every stage; write nothing.
+
+    Raises:
+        PipelineError: Something on the way does not work.
+    """
+    size = plan.config.batch_size
+    rows = plan.labelled
+    train, held_out = rows[plan.folds[rows] != 0][:size], rows[plan.folds[rows] == 0][:size]
+    chosen = np.concatenate([train, held_out])
+    samples = plan.data.samples.take(chosen)
+    small = replace(
+        plan,
+        data=replace(plan.data, samples=samples),
+        config=replace(plan.config, epochs=1),
+        values=plan.values[chosen],
+        folds=plan.folds[chosen],
+    )
+    photos = np.stack(list(read_all(samples.paths, plan.config.image_size)))
+    tests = list(read_all(plan.data.test_paths[:size], plan.config.image_size))
+    test = np.stack(tests) if tests else np.empty((0, *photos.shape[1:]), dtype=np.uint8)
+    job = fold_data(small, 0, photos, test)
+    result = FoldJob(plan.task, job, small.config, plan.device, plan.workers, lambda n, text: None, _say_epoch).run()
+    for view, parts in result.held_out.items():
+        names = ", ".join(f"{h.name} {p.shape[0]} x {p.shape[1]}" for h, p in zip(plan.task.heads, parts, strict=True))
+        say(f"view {view}: held-out {names}; eval {len(test)}")
+    say(f"dry run passed: {len(job.train)} photos trained, {len(job.held_out)} held out; nothing was written")
