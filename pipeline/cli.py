@@ -109,8 +109,9 @@ def oof_report(
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
     """Score every head out-of-fold, with intervals, and say what each head costs the 18 classes."""
+    from pipeline.files import write_csv
     from pipeline.report import oof, text
-    from pipeline.store import Store, write_csv
+    from pipeline.store import Store
 
     report = oof.make_report(Store(artifacts).finished(runs or ()))
     if csv:

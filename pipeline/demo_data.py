@@ -14,8 +14,9 @@ import numpy as np
 from numpy.random import Generator
 
 from pipeline.canvas import Colour, mix
-from pipeline.drawing import Looks, Mask, Shot, draw_face, encode_photo
+from pipeline.drawing import draw_face, encode_photo
 from pipeline.errors import LayoutError
+from pipeline.looks import Looks, Mask, Shot
 
 GENDERS = ("male", "female")
 AGE_BANDS = ((18, 29), (30, 59), (60, 78))  # years, both ends included

@@ -4,7 +4,6 @@ Coordinates are in units: a photo is 3 units wide and 4 high, x grows to the rig
 origin lies between and a little below the eyes. Colours are RGB, 0 to 255.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.canvas import Canvas, Colour, Photo, Points, arc, box, lens, mix, outline, oval, rounded
+from pipeline.looks import Looks, Shot
 
 WHITE: Colour = (250, 250, 248)
 INK: Colour = (38, 30, 34)
@@ -19,72 +19,6 @@ GREY_HAIR: Colour = (198, 198, 202)
 
 OVERSAMPLING = 2  # drawn larger and shrunk, so that edges come out smooth
 EYE_Y, NOSE_Y, MOUTH_Y, CHIN_Y = -0.05, 0.29, 0.55, 0.92
-
-
-@dataclass(frozen=True, slots=True)
-class Looks:
-    """What the shots of one person share; plain numbers run from 0 (none) to 1 (very much)."""
-
-    skin: Colour
-    hair: Colour
-    eyes: Colour
-    lips: Colour
-    clothes: Colour
-    wall: Colour
-    wall_pattern: int  # 0 plain, 1 stripes, 2 a picture frame, 3 panels
-    collar: int  # 0 round, 1 open shirt, 2 high neck
-    part: float  # -1 to 1, where the hair is parted
-    greyness: float
-    hair_length: float
-    fringe: float
-    baldness: float
-    face_width: float
-    jaw: float
-    brow: float
-    eye_size: float
-    eye_gap: float
-    lashes: float
-    droop: float
-    bags: float
-    wrinkles: float
-    blush: float
-    nose: float
-    lip_fullness: float
-    beard: float
-    shoulders: float
-    glasses: float  # 0 for none, otherwise how dark the frame is
-    earrings: bool
-    spots: tuple[tuple[float, float], ...]  # x, y of each mark on the skin
-
-
-@dataclass(frozen=True, slots=True)
-class Mask:
-    """One mask: ``top`` and ``bottom`` edge in units, ``tilt`` in units between its two sides."""
-
-    colour: Colour
-    top: float
-    bottom: float
-    tilt: float
-    pleats: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """What differs between the shots of one person."""
-
-    mask: Mask | None
-    shift: tuple[float, float]  # units
-    zoom: float  # 1 fills the frame as designed
-    roll: float  # degrees
-    turn: float  # units that the features move to the side
-    smile: float  # -1 to 1
-    eyelids: float  # 0 open, 1 closed
-    brightness: float  # 1 leaves the light as it is
-    warmth: float  # -1 blue to 1 yellow
-    side_light: float  # -1 from the left to 1 from the right
-    blur: float  # pixels
-    noise: float  # standard deviation, grey levels
-    noise_seed: int
 
 
 def _wall(canvas: Canvas, looks: Looks) -> None:

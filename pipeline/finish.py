@@ -13,9 +13,10 @@ import torch
 from ensemble.metrics import accuracy, macro_f1
 from ensemble.predictions import Predictions
 from heads.base import Head
+from pipeline.files import Arrays, write_csv, write_json
 from pipeline.layouts import persons_of
 from pipeline.plan import Plan
-from pipeline.store import Arrays, Run, write_csv, write_json
+from pipeline.store import Run
 
 Facts = Sequence[dict[str, Any]]
 LIBRARIES = ("torch", "timm", "albumentations", "numpy", "opencv-python-headless", "pillow")

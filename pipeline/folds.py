@@ -31,6 +31,8 @@ def make_folds(samples: Samples, n_folds: int, seed: int = 0) -> IntArray:
     if n_people < n_folds:
         raise LayoutError(f"{n_people} people cannot fill {n_folds} folds; use --folds {max(n_people, 2)} or fewer")
     strata = np.unique(samples.strata(), return_inverse=True)[1]
+    if np.bincount(strata).max() < n_folds:
+        strata = np.zeros_like(strata)  # every class is rarer than K: nothing to balance but the number of photos
     tables = []
     for candidate in range(CANDIDATES):
         splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed * CANDIDATES + candidate)

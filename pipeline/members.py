@@ -12,7 +12,8 @@ from ensemble.predictions import Predictions
 from heads.base import Head, StrArray
 from heads.registry import JOINT
 from pipeline.errors import ArtifactError
-from pipeline.store import Run, read_csv
+from pipeline.files import read_csv
+from pipeline.store import Run
 
 PARTS = tuple(head.name for head in JOINT.parts)
 

@@ -17,13 +17,13 @@ from heads.base import FloatArray, Head, IntArray
 from heads.task import Task
 from pipeline.config import TrainConfig
 from pipeline.engine import choose_device
+from pipeline.files import SCHEMA
 from pipeline.fold import FoldData
 from pipeline.folds import fold_digest, make_folds, require_classes
 from pipeline.images import Pixels
 from pipeline.layouts import load_dataset, persons_of
-from pipeline.network import require_backbone
+from pipeline.network import build_network
 from pipeline.samples import Dataset, labelled_rows
-from pipeline.store import SCHEMA
 
 # settings that may differ between the folds of one run
 FREE = ("workers", "note", "device")
@@ -84,13 +84,13 @@ def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path) -> Plan:
     """
     task = Task.of(*heads, objective=config.objective or None, bins=config.bins)
     device = choose_device(config.device)
-    require_backbone(config.backbone)
     data = load_dataset(root, fixes=config.fixes, no_fixes=config.no_fixes)
     for head in task.heads:
         labelled_rows(head, data.samples)
     folds = make_folds(data.samples, config.folds, config.fold_seed)
     for head in task.heads:
         require_classes(head, data.samples, folds)
+    build_network(config, task.n_outputs)  # weights that do not fit show now, not after the photos are read
     values = np.stack([head.values(data.samples.columns) for head in task.heads], axis=1)
     return Plan(task, config, data, folds, values, device)
 

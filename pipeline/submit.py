@@ -21,8 +21,9 @@ from heads.base import FloatArray, Head
 from heads.registry import JOINT
 from pipeline.competition import template
 from pipeline.errors import ArtifactError
+from pipeline.files import SCHEMA, write_csv, write_json
 from pipeline.members import head_predictions, persons_in, predicts
-from pipeline.store import SCHEMA, Run, Store, save_predictions, write_csv, write_json
+from pipeline.store import Run, Store, save_predictions
 
 Infos = dict[str, dict[str, Any]]
 
@@ -226,9 +227,9 @@ def render(ensemble: Ensemble) -> str:
     low, high = fair["interval_95"]
     lines += [
         "",
-        f"18 classes: macro F1 {fair['macro_f1']:.4f} cross-fitted (95 % {low:.3f}-{high:.3f} over people), "
-        f"{fitted['macro_f1']:.4f} in-sample",
-        f"            accuracy {fair['accuracy']:.4f} on {fair['photos']} photos",
+        f"18 classes, {fair['photos']} photos",
+        f"  macro F1 {fair['macro_f1']:.4f} cross-fitted, 95 % {low:.3f}-{high:.3f} over people",
+        f"  macro F1 {fitted['macro_f1']:.4f} in-sample, accuracy {fair['accuracy']:.4f} cross-fitted",
     ]
     if info["submission_rows"]:
         lines.append(f"submission: {ensemble.folder / 'submission.csv'} ({info['submission_rows']} rows)")

@@ -13,12 +13,13 @@ import numpy as np
 from heads.base import Head
 from pipeline.config import TrainConfig
 from pipeline.errors import ArtifactError, Stopped
+from pipeline.files import SCHEMA, Arrays, write_arrays, write_bytes, write_json
 from pipeline.finish import finish
 from pipeline.fold import FoldData, FoldJob, FoldResult, Row, workload
 from pipeline.images import Pixels, read_all
 from pipeline.plan import Plan, fold_data
 from pipeline.progress import counted, minutes, say
-from pipeline.store import SCHEMA, Arrays, Run, Store, write_arrays, write_bytes, write_json
+from pipeline.store import Run, Store
 
 
 def default_name(heads: Iterable[Head], config: TrainConfig) -> str:
@@ -62,7 +63,7 @@ def train_heads(plan: Plan, store: Store, name: str, *, only: int | None = None,
 def _claim(run: Run, plan: Plan) -> None:
     """Note the settings in the run's folder, or check that they are those noted there."""
     settings = plan.settings()
-    if not run.started:
+    if not run.whole and not any(run.fold_done(fold) for fold in range(plan.config.folds)):
         write_json(run.folder / "settings.json", settings)
         return
     changed = list(_differences(run.settings(), settings))

@@ -1,6 +1,79 @@
-"""Shared test settings: a busy machine is no failure, and every run of the suite tries the same cases."""
+"""Shared test settings, and three tiny real trainings that many tests look at."""
 
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
+from tests.builders import write_competition
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+# a busy machine is no failure, and every run of the suite tries the same cases
 settings.register_profile("calm", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("calm")
+
+Cli = Callable[..., tuple[int, str, str]]
+TINY = ["--backbone", "test_resnet", "--weights", "none", "--image-size", "32", "--epochs", "1", "--folds", "3"]
+
+
+def call(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
+    """Run ``pipe`` with these arguments in this process: exit code, standard output, standard error."""
+    from pipeline.cli import main
+
+    before, sys.argv = sys.argv, ["pipe", *map(str, args)]
+    try:
+        main()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = before
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run ``pipe`` in this process."""
+    return lambda *args: call(capsys, *args)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A faultless competition folder of 18 people."""
+    root = tmp_path_factory.mktemp("competition") / "data"
+    write_competition(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """Finished runs: mask, gender, age, age-regression, joint and one network of two heads. Not to be changed."""
+    root = tmp_path_factory.mktemp("line") / "artifacts"
+    train(data, root, "mask")
+    train(data, root, "gender")
+    train(data, root, "age")
+    train(data, root, "age", objective="regression", seed=1)
+    train(data, root, "joint")
+    train(data, root, "mask", "age", objective="classes")
+    return root
+
+
+def train(data: Path, artifacts: Path, *heads: str, name: str | None = None, **settings: object) -> Path:
+    """Train a tiny network for real; the run's folder."""
+    from heads.registry import head_named
+    from pipeline.config import TrainConfig
+    from pipeline.plan import make_plan
+    from pipeline.store import Store
+    from pipeline.train import default_name, train_heads
+
+    tiny = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "epochs": 1, "folds": 3, "device": "cpu"}
+    config = TrainConfig.load(None, tiny | settings)
+    chosen = [head_named(head) for head in heads]
+    run = train_heads(make_plan(chosen, config, data), Store(artifacts), name or default_name(chosen, config))
+    return run.folder

@@ -53,7 +53,8 @@ def _head(report: HeadReport) -> Iterator[str]:
 
 def _joint(report: JointReport) -> Iterator[str]:
     low, high = report.interval_95
-    yield "18 classes: " + ", ".join(f"{head} from {run}" for head, run in report.runs.items())
+    yield "18 classes"
+    yield from (f"  {head:<8} from {run}" for head, run in report.runs.items())
     yield f"  macro F1 {report.macro_f1:.4f}, 95 % {low:.3f}-{high:.3f} over people"
     yield f"  accuracy {report.accuracy:.4f} on {report.photos} photos"
     yield from _classes(report.classes)

@@ -1,0 +1,138 @@
+"""Heads, objectives and tasks: every label has one class, every output decodes to probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from heads.base import Head, HeadError
+from heads.objectives import OBJECTIVES, above, binned
+from heads.registry import HEADS, JOINT, LABELS, head_named
+from heads.task import Task
+
+AGE = HEADS["age"]
+PAIRS = [(head, name) for head in HEADS.values() for name in head.objectives]
+
+
+def some_values(head: Head, n: int = 200) -> torch.Tensor:
+    high = 90 if head.edges else len(head.classes)
+    return torch.randint(0, high, (n,), generator=torch.Generator().manual_seed(0)).float()
+
+
+@pytest.mark.parametrize(("head", "name"), PAIRS, ids=[f"{head.name}-{name}" for head, name in PAIRS])
+def test_decoded_outputs_are_probabilities(head: Head, name: str) -> None:
+    objective = OBJECTIVES[name](head, ())
+    outputs = 5 * torch.randn(50, objective.n_outputs, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    probs = objective.decode(outputs)
+    assert probs.shape == (50, len(head.classes))
+    assert (probs >= 0).all()
+    torch.testing.assert_close(probs.sum(dim=1), torch.ones(50, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("head", "name"), PAIRS, ids=[f"{head.name}-{name}" for head, name in PAIRS])
+def test_minimising_the_loss_decodes_to_the_truth(head: Head, name: str) -> None:
+    # free outputs for every value: what the loss wants is what decode must read
+    objective = OBJECTIVES[name](head, ())
+    values = some_values(head)
+    outputs = torch.zeros(len(values), objective.n_outputs, requires_grad=True)
+    optimizer = torch.optim.Adam([outputs], lr=0.1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        objective.loss(outputs, values).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    decoded = objective.decode(outputs.detach()).argmax(dim=1).numpy()
+    assert (decoded == head.labels(values.double().numpy())).all()
+
+
+@given(st.integers(0, 120))
+def test_a_bin_lies_in_the_class_of_the_years_in_it(age: int) -> None:
+    objective = binned(AGE)
+    bin_of_age = int(above(torch.tensor([float(age)]), AGE.bins[1:-1]))
+    certain = F.one_hot(torch.tensor([bin_of_age]), objective.n_outputs).float() * 100
+    assert int(objective.decode(certain).argmax()) == int(AGE.labels(np.array([float(age)]))[0])
+
+
+@given(st.floats(-3, 3), st.floats(-4, 4))
+def test_regression_gives_the_mass_of_a_normal_distribution(mean: float, raw: float) -> None:
+    outputs = torch.tensor([[mean, raw]], dtype=torch.float64)
+    years = 40 + 25 * mean
+    spread = 25 * (float(F.softplus(torch.tensor(raw, dtype=torch.float64))) + 0.02)
+    cuts = norm.cdf([29.5, 59.5], loc=years, scale=spread)
+    probs = OBJECTIVES["regression"](AGE, ()).decode(outputs)[0].numpy()
+    np.testing.assert_allclose(probs, np.diff([0, *cuts, 1]), atol=1e-9)
+
+
+def test_expected_years_are_where_the_mass_is() -> None:
+    objective = binned(AGE)
+    assert objective.expect is not None
+    sure = torch.full((1, 10), -50.0)
+    sure[0, [2, 3]] = 0.0  # half in 25-30, half in 30-35
+    assert float(objective.expect(sure)) == pytest.approx(30)
+
+
+def test_joint_label_is_mask_times_6_plus_gender_times_3_plus_age() -> None:
+    columns = {
+        "mask": np.array(["wear", "incorrect", "normal", "normal", ""]),
+        "gender": np.array(["male", "female", "Female", "male", "male"]),
+        "age": np.array(["29", "30", "60", "59", "40"]),
+    }
+    assert JOINT.labels(JOINT.values(columns)).tolist() == [0, 6 + 3 + 1, 12 + 3 + 2, 12 + 1, -1]
+    assert JOINT.classes[17] == "normal/female/old"
+    assert [len(head.classes) for head in LABELS] == [3, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("head", "raw"), [("age", "thirty"), ("age", "121"), ("age", "-1"), ("mask", "none"), ("age", "nan")]
+)
+def test_a_wrong_label_is_refused_by_name(head: str, raw: str) -> None:
+    with pytest.raises(HeadError, match=raw):
+        HEADS[head].values({HEADS[head].column: np.array([raw])})
+
+
+def test_unknown_heads_and_objectives_have_a_neighbour() -> None:
+    with pytest.raises(HeadError, match="did you mean 'gender'"):
+        head_named("gendr")
+    with pytest.raises(
+        HeadError, match="unknown objective 'ordinal'; mask has classes; age has bins, classes, regression"
+    ):
+        Task.of(HEADS["mask"], AGE, objective="ordinal")
+    with pytest.raises(HeadError, match="given twice"):
+        Task.of(AGE, AGE)
+
+
+@pytest.mark.parametrize(
+    ("bins", "message"),
+    [((15, 25, 30, 65), "lack 60"), ((15, 30, 30, 60, 65), "must increase"), ((30, 60), "lack 30, 60")],
+)
+def test_bins_must_hold_the_class_edges(bins: tuple[float, ...], message: str) -> None:
+    with pytest.raises(HeadError, match=message):
+        Task.of(AGE, bins=bins)
+
+
+def test_heads_side_by_side_lose_what_they_lose_alone() -> None:
+    task = Task.of(HEADS["mask"], AGE)
+    outputs = torch.randn(8, task.n_outputs, generator=torch.Generator().manual_seed(0))
+    values = torch.stack([some_values(HEADS["mask"], 8), some_values(AGE, 8)], dim=1)
+    losses = task.losses(outputs, values)
+    for index, head in enumerate(task.heads):
+        alone = Task.of(head).losses(task.split(outputs)[index], values[:, index : index + 1])
+        torch.testing.assert_close(losses[:, index], alone[:, 0])
+
+
+def test_a_missing_label_neither_counts_nor_pulls() -> None:
+    task = Task.of(HEADS["mask"], AGE)
+    outputs = torch.randn(4, task.n_outputs, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    values = torch.tensor([[0, 25], [1, torch.nan], [torch.nan, 61], [torch.nan, torch.nan]])
+    losses = task.losses(outputs, values)
+    losses.sum().backward()  # type: ignore[no-untyped-call]
+    assert torch.isfinite(losses).all()
+    assert outputs.grad is not None
+    assert torch.isfinite(outputs.grad).all()
+    assert (losses == 0).tolist() == [[False, False], [False, True], [True, False], [True, True]]
+    assert (outputs.grad[3] == 0).all()
+    assert (outputs.grad[1, 3:] == 0).all()

@@ -1,0 +1,212 @@
+"""Real, tiny trainings: complete out-of-fold predictions, equal bytes, kept folds, other heads' equal folds."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ensemble.predictions import Predictions
+from heads.registry import HEADS
+from heads.task import Task
+from pipeline.config import TrainConfig
+from pipeline.engine import Trainer, learning_rate, make_optimizer, train_steps
+from pipeline.errors import ArtifactError, ConfigError, Stopped
+from pipeline.folds import make_folds
+from pipeline.layouts import load_dataset
+from pipeline.network import build_network
+from pipeline.store import Run, Store
+from tests.builders import write_table
+from tests.conftest import TINY, Cli, train
+
+
+def run_files(folder: Path) -> dict[str, bytes]:
+    """Everything a run predicts and knows, apart from what tells the time."""
+    return {f.name: f.read_bytes() for f in sorted(folder.iterdir()) if f.suffix in (".npz", ".safetensors")}
+
+
+def test_oof_holds_every_row_once_predicted_by_its_fold(artifacts: Path, data: Path) -> None:
+    samples = load_dataset(data).samples
+    folds = make_folds(samples, 3)
+    for run in Store(artifacts).runs():
+        info = run.info()
+        for head in info["classes"]:
+            for view in ("identity", "hflip"):
+                oof = run.load_predictions(head, "oof", view)
+                np.testing.assert_array_equal(oof.ids, samples.ids)
+                np.testing.assert_array_equal(oof.folds, folds)
+                np.testing.assert_array_equal(oof.targets, HEADS[head].labels(HEADS[head].values(samples.columns)))
+                test = run.load_predictions(head, "test", view)
+                assert tuple(test.ids.tolist()) == load_dataset(data).test_ids
+
+
+def test_equal_settings_give_equal_bytes_whatever_the_workers(artifacts: Path, data: Path, tmp_path: Path) -> None:
+    known = run_files(artifacts / "runs" / "age")
+    assert len(known) == 3 + 4
+    assert run_files(train(data, tmp_path, "age", workers=2)) == known
+
+
+def test_another_seed_gives_other_bytes_on_the_same_folds(artifacts: Path, data: Path, tmp_path: Path) -> None:
+    first, second = Run(artifacts / "runs" / "gender"), Run(train(data, tmp_path, "gender", seed=1))
+    one, two = (run.load_predictions("gender", "oof", "identity") for run in (first, second))
+    assert not np.allclose(one.probs, two.probs)
+    np.testing.assert_array_equal(one.folds, two.folds)
+
+
+def test_fold_by_fold_equals_all_at_once(artifacts: Path, data: Path, tmp_path: Path, cli: Cli) -> None:
+    for fold in (2, 0, 1):
+        code, out, err = cli(
+            "train-head", "age", "--data", data, *TINY, "--fold", fold, "--artifacts", tmp_path, "--device", "cpu"
+        )
+        assert (code, err) == (0, "")
+    assert "finished" in out
+    assert run_files(tmp_path / "runs" / "age") == run_files(artifacts / "runs" / "age")
+
+
+def test_stored_weights_predict_the_stored_oof(artifacts: Path, data: Path) -> None:
+    from safetensors.torch import load_file
+
+    from pipeline.images import read_resized
+
+    run = Run(artifacts / "runs" / "mask")
+    config = TrainConfig(**run.info()["config"])
+    oof, samples = run.load_predictions("mask", "oof", "identity"), load_dataset(data).samples
+    for fold in range(3):
+        network = build_network(config, 3)
+        network.load_state_dict(load_file(run.folder / f"fold{fold}.safetensors"))
+        network.eval()
+        rows = np.flatnonzero(oof.folds == fold)[:5]
+        photos = np.stack([read_resized(samples.paths[row], 32) for row in rows]).transpose(0, 3, 1, 2)
+        with torch.inference_mode():
+            probs = network(torch.from_numpy(photos.copy())).double().softmax(dim=1).numpy()
+        np.testing.assert_allclose(probs, oof.probs[rows], atol=1e-4)
+
+
+def test_ctrl_c_in_a_later_fold_keeps_the_finished_ones(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.fold import FoldJob
+
+    honest = FoldJob.run
+
+    def interrupted(job: FoldJob) -> object:
+        if job.data.fold == 2:
+            raise KeyboardInterrupt
+        return honest(job)
+
+    monkeypatch.setattr(FoldJob, "run", interrupted)
+    with pytest.raises(Stopped, match="2 of 3 folds are kept"):
+        train(data, tmp_path, "mask")
+    run = Store(tmp_path).run("mask")
+    assert not run.whole
+    assert [run.fold_done(fold) for fold in range(3)] == [True, True, False]
+    monkeypatch.undo()
+    trained = []
+
+    def noted(job: FoldJob) -> object:
+        trained.append(job.data.fold)
+        return honest(job)
+
+    monkeypatch.setattr(FoldJob, "run", noted)
+    train(data, tmp_path, "mask")
+    assert trained == [2]
+    assert run.whole
+    assert not list(run.folder.glob("fold*.npz"))
+
+
+def test_other_settings_under_one_name_are_refused_and_fresh_starts_over(
+    artifacts: Path, data: Path, tmp_path: Path
+) -> None:
+    train(data, tmp_path, "mask", name="r")
+    with pytest.raises(ArtifactError, match="epochs was 1, is 2"):
+        train(data, tmp_path, "mask", name="r", epochs=2)
+    with pytest.raises(ArtifactError, match="heads"):
+        train(data, tmp_path, "gender", name="r")
+    train(data, tmp_path, "mask", name="r", note="a note may differ", workers=1)
+
+
+def test_history_has_a_row_an_epoch(data: Path, tmp_path: Path) -> None:
+    from pipeline.files import read_csv
+
+    history = read_csv(train(data, tmp_path, "mask", "age", epochs=2) / "history.csv")
+    assert list(zip(history["fold"], history["epoch"], strict=True)) == [
+        (str(f), str(e)) for f in range(3) for e in (1, 2)
+    ]
+    for name in (
+        "train_loss",
+        "lr",
+        "mask_val_loss",
+        "mask_accuracy",
+        "mask_macro_f1",
+        "mask_f1_incorrect",
+        "age_f1_old",
+    ):
+        assert all(float(value) >= 0 for value in history[name])
+
+
+def test_a_head_trains_on_the_rows_that_have_its_label(tmp_path: Path) -> None:
+    write_table(tmp_path / "table")
+    samples = load_dataset(tmp_path / "table").samples
+    run = Run(train(tmp_path / "table", tmp_path, "gender", "age", folds=2))
+    gender, age = (run.load_predictions(head, "oof", "identity") for head in ("gender", "age"))
+    np.testing.assert_array_equal(gender.ids, samples.ids)
+    np.testing.assert_array_equal(age.ids, samples.ids[samples.columns["age"] != ""])
+    assert not list(run.folder.glob("*.test.*"))
+
+
+def test_a_network_learns_what_can_be_learnt() -> None:
+    # bright photos are 'female': a few steps must find that out
+    torch.manual_seed(0)
+    config = TrainConfig(backbone="test_resnet", weights="none", lr=5e-3)
+    task = Task.of(HEADS["gender"])
+    network = build_network(config, task.n_outputs)
+    values = torch.arange(64).remainder(2).float()[:, None]
+    pixels = (torch.rand(64, 3, 32, 32) * 60 + values[:, :, None, None] * 120).to(torch.uint8)
+    trainer = Trainer(network, task, make_optimizer(network, config), config, torch.device("cpu"), 20)
+    losses = [train_steps(trainer, [(pixels, values)], step, lambda n: None) for step in range(20)]
+    assert losses[-1] < 0.2 < losses[0]
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
+    config = TrainConfig(lr=1.0, warmup=0.1)
+    rates = [learning_rate(step, 100, config) for step in range(100)]
+    assert rates[:10] == pytest.approx(np.linspace(0.1, 1, 10))
+    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
+    assert rates[-1] < 0.001
+
+
+def test_a_loss_that_is_no_number_stops_with_advice(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="use a lower --lr than 1e\\+30"):
+        train(data, tmp_path, "mask", lr=1e30, epochs=3)
+    assert not list((tmp_path / "runs" / "mask").glob("fold*"))
+
+
+def test_dry_run_writes_nothing(data: Path, tmp_path: Path, cli: Cli) -> None:
+    code, out, _ = cli("train-head", "mask", "age", "--data", data, *TINY, "--dry-run", "--artifacts", tmp_path / "a")
+    assert code == 0
+    assert "dry run passed: 32 photos trained" in out
+    assert not (tmp_path / "a").exists()
+
+
+def test_run_json_tells_everything(artifacts: Path) -> None:
+    info = json.loads((artifacts / "runs" / "age-regression" / "run.json").read_text())
+    assert info["heads"] == {"age": "regression"}
+    assert info["config"]["seed"] == 1
+    assert info["config"]["image_size"] == 32
+    assert info["people"] == 18
+    assert info["scores"]["age"]["mean_absolute_error"] > 0
+    assert {"data", "folds", "version", "libraries", "device", "seconds", "peak_memory"} <= info.keys()
+
+
+def test_predictions_survive_the_store(tmp_path: Path) -> None:
+    probs = np.random.default_rng(0).dirichlet(np.ones(3), 5)
+    kept = Predictions(np.array(list("abcde")), ("x", "y", "z"), probs, np.arange(5), np.array([0, 1, 2, -1, 0]))
+    Run(tmp_path).save_predictions("age", "oof", "identity", kept)
+    read = Run(tmp_path).load_predictions("age", "oof", "identity")
+    assert read.classes == kept.classes
+    for name in ("ids", "probs", "folds", "targets"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(kept, name))
