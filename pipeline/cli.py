@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -222,6 +223,10 @@ def main() -> None:
         _fail("stopped", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `pipe runs | head` is no error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise
+        _fail(f"error: {error.filename or 'a file'}: {error.strerror}", 2)
     except Exception as error:
         from ensemble.predictions import EnsembleError  # NumPy: not needed for --help
         from heads.base import HeadError

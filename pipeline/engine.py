@@ -6,7 +6,7 @@ N samples, H heads, C classes, K outputs.
 from __future__ import annotations
 
 import math
-import resource
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -156,16 +156,22 @@ def head_scores(task: Task, outputs: Tensor, values: FloatArray) -> Iterator[tup
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most memory used so far, in bytes: of the CUDA device, else of this process."""
+    """The most memory used so far, in bytes: of the CUDA device, else of this process; 0 = unknown."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "win32":
+        return 0
+    import resource  # not on Windows
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def seed_everything(seed: int, *key: int) -> None:
     """Seed torch for one fold and ask for the deterministic kernels where there are some."""
     torch.manual_seed(int(np.random.default_rng([seed, *key]).integers(2**63)))
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
     torch.backends.cudnn.benchmark = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and hides nothing here
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
 
 

@@ -124,6 +124,19 @@ class PhotoSet(Dataset[Batch]):
         self.photos, self.values, self.augmentation = photos, values, augmentation
         self.compose = AUGMENTATIONS[augmentation.name]() if augmentation else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker process is sent: of photos that lie in a file, only the file's name."""
+        state = dict(self.__dict__)
+        if isinstance(self.photos, np.memmap) and self.photos.filename is not None:
+            state["photos"] = Path(self.photos.filename)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the photos' file again."""
+        if isinstance(state["photos"], Path):
+            state["photos"] = np.load(state["photos"], mmap_mode="r", allow_pickle=False)
+        self.__dict__.update(state)
+
     def __getitem__(self, step: tuple[int, IntArray]) -> Batch:
         """The uint8 images (B, 3, S, S) and values (B, H) of one step."""
         epoch, rows = step

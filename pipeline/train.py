@@ -87,13 +87,13 @@ def _train_folds(plan: Plan, store: Store, run: Run, folds: list[int]) -> None:
     if not folds:
         return
     data = plan.data
-    photos = _photos(store, data.samples.paths, plan.config.image_size, "reading photos")
-    test = _photos(store, data.test_paths, plan.config.image_size, "reading eval photos")
+    photos = cached_photos(store, data.samples.paths, plan.config.image_size, "reading photos")
+    test = cached_photos(store, data.test_paths, plan.config.image_size, "reading eval photos")
     jobs = [fold_data(plan, fold, photos, test) for fold in folds]
     label = "+".join(head.name for head in plan.task.heads)
     with counted(label, sum(workload(job, plan.config) for job in jobs)) as report:
         for job in jobs:
-            where = f"fold {job.fold + 1}/{plan.config.folds}"
+            where = f"fold {job.fold} of {plan.config.folds}"
 
             def advance(n: int, text: str, where: str = where) -> None:
                 report(n, f"{where} {text}")
@@ -103,7 +103,7 @@ def _train_folds(plan: Plan, store: Store, run: Run, folds: list[int]) -> None:
             say(f"{where} done in {minutes(result.seconds)}")
 
 
-def _photos(store: Store, paths: tuple[Path, ...], size: int, label: str) -> Pixels:
+def cached_photos(store: Store, paths: tuple[Path, ...], size: int, label: str) -> Pixels:
     """The (N, S, S, 3) resized photos, kept on disk between runs; a damaged photo shows here, before any training."""
     if not paths:
         return np.empty((0, size, size, 3), dtype=np.uint8)
@@ -123,7 +123,7 @@ def _say_epoch(row: Row) -> None:
     heads = [key.removesuffix("_macro_f1") for key in row if key.endswith("_macro_f1")]
     scores = "  ".join(f"{head} F1 {row[f'{head}_macro_f1']:.3f}" for head in heads)
     say(
-        f"fold {row['fold'] + 1:.0f} epoch {row['epoch']:2.0f}  loss {row['train_loss']:.4f}  {scores}  "
+        f"fold {row['fold']:.0f} epoch {row['epoch']:2.0f}  loss {row['train_loss']:.4f}  {scores}  "
         f"{row['images_per_second']:.0f} img/s"
     )
 

@@ -64,7 +64,7 @@ def test_regression_gives_the_mass_of_a_normal_distribution(mean: float, raw: fl
     spread = 25 * (float(F.softplus(torch.tensor(raw, dtype=torch.float64))) + 0.02)
     cuts = norm.cdf([29.5, 59.5], loc=years, scale=spread)
     probs = OBJECTIVES["regression"](AGE, ()).decode(outputs)[0].numpy()
-    np.testing.assert_allclose(probs, np.diff([0, *cuts, 1]), atol=1e-9)
+    np.testing.assert_allclose(probs, np.diff(np.concatenate([[0.0], cuts, [1.0]])), atol=1e-9)
 
 
 def test_expected_years_are_where_the_mass_is() -> None:

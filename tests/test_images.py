@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +89,18 @@ def test_augmentation_is_a_function_of_seed_epoch_and_sample_alone(workers: int)
         torch.testing.assert_close(photo_set()[epoch, np.array([row])][0][0], got[epoch, row], rtol=0, atol=0)
     assert not torch.equal(got[0, 3], got[1, 3])
     assert not torch.equal(got[0, 3], photo_set((1, 1, 2))[0, np.array([3])][0][0])
+
+
+def test_photos_in_a_file_are_not_sent_to_workers(tmp_path: Path) -> None:
+    # where processes are spawned, as on macOS, a data set is pickled for each of them
+    whole = photo_set()
+    np.save(tmp_path / "photos.npy", whole.photos)
+    mapped = PhotoSet(np.load(tmp_path / "photos.npy", mmap_mode="r"), whole.values, whole.augmentation)
+    sent = pickle.dumps(mapped)
+    assert b"photos.npy" in sent
+    assert whole.photos.tobytes()[:1000] not in sent
+    step = (0, np.array([1, 2]))
+    torch.testing.assert_close(pickle.loads(sent)[step], whole[step], rtol=0, atol=0)
 
 
 def test_flips_and_shifts_are_independent() -> None:

@@ -210,3 +210,11 @@ def test_predictions_survive_the_store(tmp_path: Path) -> None:
     assert read.classes == kept.classes
     for name in ("ids", "probs", "folds", "targets"):
         np.testing.assert_array_equal(getattr(read, name), getattr(kept, name))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_line_runs_on_cuda(data: Path, tmp_path: Path) -> None:
+    run = Run(train(data, tmp_path, "mask", device="cuda", workers=2))
+    assert run.info()["device"] == ["cuda"]
+    assert len(run.load_predictions("mask", "oof", "hflip").ids) == 126

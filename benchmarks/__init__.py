@@ -1,0 +1,1 @@
+"""Commands that measure; their results stand in LOG.md."""

@@ -1,0 +1,76 @@
+"""How much of the training speed the feeding of photos costs.
+
+Trains the same network for the same number of steps twice: on batches that already lie in memory, and on batches that
+are read from the cache of resized photos and augmented on the way. The difference is what feeding costs.
+
+    python -m benchmarks.feed --data demo/data-seed0 --backbone test_resnet --image-size 48
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from heads.registry import head_named
+from pipeline.config import TrainConfig
+from pipeline.engine import Trainer, make_optimizer, seed_everything, train_steps
+from pipeline.fold import FoldData
+from pipeline.images import Augmentation, Batch, PhotoSet, load_steps, training_steps
+from pipeline.network import build_network
+from pipeline.plan import Plan, fold_data, make_plan
+from pipeline.store import Store
+from pipeline.train import cached_photos
+
+
+def speed(plan: Plan, batches: list[Batch] | object, steps: int) -> float:
+    """Photos a second over ``steps`` training steps on ``batches``, the first two steps not counted."""
+    seed_everything(0)
+    network = build_network(plan.config, plan.task.n_outputs).to(plan.device)
+    trainer = Trainer(network, plan.task, make_optimizer(network, plan.config), plan.config, plan.device, steps)
+    times, counts = [], []
+    start = time.perf_counter()
+
+    def done(n: int) -> None:
+        times.append(time.perf_counter() - start)
+        counts.append(n)
+
+    train_steps(trainer, batches, 0, done)  # type: ignore[arg-type]
+    return sum(counts[2:]) / (times[-1] - times[1])
+
+
+def main() -> None:
+    """Measure and print three lines."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--backbone")
+    parser.add_argument("--image-size", type=int)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
+    given = parser.parse_args()
+    overrides = {
+        "backbone": given.backbone,
+        "image_size": given.image_size,
+        "weights": "none",
+        "workers": given.workers,
+    }
+    plan = make_plan([head_named("age")], TrainConfig.load(given.config, overrides), given.data)
+    photos = cached_photos(Store(given.artifacts), plan.data.samples.paths, plan.config.image_size, "reading photos")
+    job: FoldData = fold_data(plan, 0, photos, photos[:0])
+    epochs = 1 + given.steps * plan.config.batch_size // len(job.train)
+    steps = training_steps(job.train, batch_size=plan.config.batch_size, epochs=epochs, key=(0,))[: given.steps]
+    augmented = PhotoSet(np.asarray(photos), plan.values, Augmentation(plan.config.augment, (0,)))
+    ready = list(load_steps(augmented, steps, 0))
+    in_memory = speed(plan, ready, len(steps))
+    fed = speed(plan, load_steps(augmented, steps, plan.workers), len(steps))
+    print(f"{plan.config.backbone} {plan.config.image_size} px, batch {plan.config.batch_size}, {plan.device.type}")
+    print(f"batches in memory      {in_memory:8.0f} img/s")
+    print(f"fed, {plan.workers} workers         {fed:8.0f} img/s  ({fed / in_memory:.0%})")
+
+
+if __name__ == "__main__":
+    main()
