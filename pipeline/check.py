@@ -21,6 +21,7 @@ from pipeline.survey import Photo, Problem, Survey, error, warning
 SMALLEST = 32  # pixels; less of a face does not tell an age
 WIDTH = 80  # columns of text
 SHOWN = 10  # problems of one kind
+USUAL_FOLDS = 5
 SIZES = 6  # sizes or extensions that are named
 
 
@@ -87,13 +88,14 @@ def check_data(root: Path, *, progress: Callable[[int, int], None] | None = None
     found = LAYOUTS[layout_of(root)].survey(root)
     files = [photo.file for photo in found.photos] + [file for _, file in found.eval_photos]
     pictures = look_at_all(files, progress or (lambda done, total: None))
+    labels = _labels(found.photos)
     problems = [
         *found.problems,
         *_wrong_labels(found),
         *_wrong_pictures(files, pictures),
         *_same_pictures(found.photos, pictures),
     ]
-    labels = _labels(found.photos)
+    problems += _rare_classes(found, labels)
     return Report(
         root=str(root),
         layout=found.layout,
@@ -120,6 +122,16 @@ def _wrong_labels(found: Survey) -> Iterator[Problem]:
         for (_, raw), ids in where.items():
             more = f" and {len(ids) - 1} more of this person" if len(ids) > 1 else ""
             yield error("label", found.table, f"{head.problem(raw)}: {ids[0]}{more}")
+
+
+def _rare_classes(found: Survey, labels: dict[Head, list[str]]) -> Iterator[Problem]:
+    """Classes with fewer people than the usual five folds: a head is not trained when a fold lacks a class."""
+    for head, names in labels.items():
+        people = Counter(name for name, _ in {(n, photo.person) for n, photo in zip(names, found.photos, strict=True)})
+        for name in head.classes:
+            if people[name] < USUAL_FOLDS:
+                advice = f"use --folds {people[name]}" if people[name] > 1 else f"{head.name!r} cannot be trained"
+                yield warning("rare-class", found.table, f"{people[name]} people are {name!r} of {head.name}; {advice}")
 
 
 def _wrong_pictures(files: Sequence[Path], pictures: Sequence[Picture]) -> Iterator[Problem]:

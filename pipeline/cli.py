@@ -12,15 +12,16 @@ from typing import Annotated
 import typer
 
 from pipeline.config import VIEW_NAMES, TrainConfig, chosen_word, chosen_words
-from pipeline.errors import PipelineError, Stopped
+from pipeline.errors import ConfigError, PipelineError, Stopped
 
 app = typer.Typer(
     help="Train attribute heads over K folds, keep honest out-of-fold predictions, vote, and write the submission.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,  # [in brackets] would be taken for markup
 )
-data_app = typer.Typer(help="Look at the data before training on it.", no_args_is_help=True)
+data_app = typer.Typer(help="Look at the data before training on it.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
 ARTIFACTS = Path("artifacts")
@@ -84,6 +85,8 @@ def train_head(
             "no_fixes": no_fixes,
         },
     )
+    if fold is not None and not 0 <= fold < settings.folds:
+        raise ConfigError(f"--fold {fold} does not exist; folds are 0 to {settings.folds - 1}")
     from pipeline.plan import describe, make_plan  # torch and timm: seconds
     from pipeline.progress import say
     from pipeline.store import Store
@@ -167,16 +170,17 @@ def list_runs(as_json: AsJson = False, artifacts: Artifacts = ARTIFACTS) -> None
 @app.command("folds")
 def show_folds(
     data: Data = Path("data"),
-    folds: Annotated[int, typer.Option(help="Parts the people are divided into.")] = 5,
-    fold_seed: Annotated[int, typer.Option(help="The setting fold_seed.")] = 0,
-    no_fixes: Annotated[bool, typer.Option("--no-fixes", help="Leave all labels as they are.")] = False,
+    folds: Annotated[int | None, typer.Option(help="Parts the people are divided into [5].")] = None,
+    config: ConfigFile = None,
+    fixes: Annotated[str | None, typer.Option(help="A CSV path,column,value of your own label fixes.")] = None,
+    no_fixes: Annotated[bool | None, typer.Option("--no-fixes", help="Leave all labels as they are.")] = None,
 ) -> None:
-    """Show people, photos and class shares of every fold."""
+    """Show people, photos and the shares of labelled photos in every fold."""
     from pipeline.folds import make_folds, share_table
     from pipeline.layouts import load_dataset
 
-    settings = TrainConfig(folds=folds, fold_seed=fold_seed, no_fixes=no_fixes)
-    samples = load_dataset(data, no_fixes=settings.no_fixes).samples
+    settings = TrainConfig.load(config, {"folds": folds, "fixes": fixes, "no_fixes": no_fixes})
+    samples = load_dataset(data, fixes=settings.fixes, no_fixes=settings.no_fixes).samples
     typer.echo(share_table(samples, make_folds(samples, settings.folds, settings.fold_seed)))
 
 
@@ -219,8 +223,10 @@ def main() -> None:
         app()
     except Stopped as stop:
         _fail(str(stop), 130)
-    except KeyboardInterrupt:
-        _fail("stopped", 130)
+    except SystemExit as leave:
+        if leave.code == 130:  # typer's silent answer to Ctrl-C
+            _fail("stopped; nothing was left half-written", 130)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `pipe runs | head` is no error
     except OSError as error:

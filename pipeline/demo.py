@@ -53,11 +53,14 @@ def run_demo(folder: Path, seed: int) -> None:
     Raises:
         PipelineError: The folder cannot be written.
     """
+    import torch
+
     from pipeline.plan import describe, make_plan  # torch and timm: seconds
     from pipeline.report import oof, text
     from pipeline.submit import make_ensemble, render
     from pipeline.train import train_heads
 
+    torch.set_num_threads(1)  # small networks gain nothing from more, and lose much on a busy machine
     start = time.perf_counter()
     data, store = folder / f"data-seed{seed}", Store(folder / f"artifacts-seed{seed}")
     if not (data / "answers.csv").is_file():

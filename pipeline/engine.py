@@ -171,7 +171,7 @@ def seed_everything(seed: int, *key: int) -> None:
     torch.manual_seed(int(np.random.default_rng([seed, *key]).integers(2**63)))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
     torch.backends.cudnn.benchmark = False
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and hides nothing here
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
 
 

@@ -72,6 +72,19 @@ def reason(error: OSError) -> str:
     return advice.get(error.errno or 0, error.strerror or str(error))
 
 
+def remove(files: Iterable[Path]) -> None:
+    """Remove files, there or not.
+
+    Raises:
+        ArtifactError: One cannot be removed.
+    """
+    for file in files:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"cannot remove {file}: {reason(error)}") from error
+
+
 def write_bytes(file: Path, content: bytes) -> None:
     """Write ``content`` atomically."""
     with atomic(file) as stream:
@@ -119,6 +132,8 @@ def read_csv(file: Path) -> dict[str, list[str]]:
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
+    except FileNotFoundError:
+        raise ArtifactError(f"no file {file}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ArtifactError(f"cannot read {file}: {error}") from error
     if not rows or any(None in row or None in row.values() for row in rows):
@@ -129,7 +144,9 @@ def read_csv(file: Path) -> dict[str, list[str]]:
 def write_arrays(file: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write named arrays as npz."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **dict(arrays))  # type: ignore[arg-type, unused-ignore]
+    if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise TypeError(f"{objects[0]} holds Python objects, which npz would pickle")
+    np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
     write_bytes(file, buffer.getvalue())
 
 

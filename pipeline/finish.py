@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
 
+from ensemble.combine import average_views
 from ensemble.metrics import accuracy, macro_f1
 from ensemble.predictions import Predictions
 from heads.base import Head
@@ -27,13 +29,12 @@ def finish(plan: Plan, run: Run) -> None:
     facts, parts = zip(*(run.fold(fold) for fold in range(plan.config.folds)), strict=True)
     scores = {}
     for index, head in enumerate(plan.task.heads):
-        for view in plan.config.views:
-            oof = out_of_fold(plan, index, view, parts)
+        views = {view: out_of_fold(plan, index, view, parts) for view in plan.config.views}
+        for view, oof in views.items():
             run.save_predictions(head.name, "oof", view, oof)
             if plan.data.test_ids:
                 run.save_predictions(head.name, "test", view, eval_mean(plan, head, view, parts))
-            if view == plan.config.views[0]:
-                scores[head.name] = _scores(head, oof, facts)
+        scores[head.name] = _scores(head, average_views(list(views.values())), facts)
     history = [row for fact in facts for row in fact["history"]]
     write_csv(run.folder / "history.csv", history[0], [[_plain(value) for value in row.values()] for row in history])
     people = zip(plan.data.samples.ids, plan.data.samples.persons, plan.folds, strict=True)
@@ -57,6 +58,7 @@ def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
         "device": sorted({fact["device"] for fact in facts}),
         "threads": torch.get_num_threads(),
         "seconds": round(sum(fact["seconds"] for fact in facts), 1),
+        "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
         "peak_memory": max(fact["peak_memory"] for fact in facts),
     }
 
@@ -84,11 +86,9 @@ def _scores(head: Head, oof: Predictions, facts: Facts) -> dict[str, Any]:
         "macro_f1": macro_f1(oof.targets, oof.labels, n),
         "accuracy": accuracy(oof.targets, oof.labels, n),
     }
-    errors = [
-        (fact["absolute_error"][head.name], fact["held_out"]) for fact in facts if head.name in fact["absolute_error"]
-    ]
+    errors = [fact["absolute_errors"][head.name] for fact in facts if head.name in fact["absolute_errors"]]
     if errors:
-        scores["mean_absolute_error"] = sum(error * n for error, n in errors) / sum(n for _, n in errors)
+        scores["mean_absolute_error"] = sum(total for total, _ in errors) / sum(count for _, count in errors)
     return scores
 
 

@@ -43,6 +43,14 @@ def known_fixes() -> list[Fix]:
     return read_fixes(Path(str(files("pipeline") / "fixes.csv")))
 
 
+def fits(samples: Samples, fix: Fix) -> bool:
+    """Whether a fix can be applied: its photos may be there while a shot or a column that it names is not."""
+    try:
+        return bool(apply_fixes(samples, [fix])[1])
+    except LayoutError:
+        return False
+
+
 def apply_fixes(samples: Samples, fixes: list[Fix]) -> tuple[Samples, list[Fix]]:
     """The samples with corrected labels, and the fixes that matched a photo.
 

@@ -64,7 +64,8 @@ class FoldResult:
         weights: The network after its last epoch.
         held_out: View -> probabilities of the held-out rows, (n, C) a head.
         test: View -> probabilities of the eval photos, (T, C) a head.
-        absolute_errors: Head -> mean absolute error in the label's unit, where its objective has an expected value.
+        absolute_errors: Head -> absolute errors in the label's unit, their sum and number, where its objective has an
+            expected value.
         history: One row an epoch.
         seconds: Time taken.
         peak_memory: Bytes.
@@ -73,7 +74,7 @@ class FoldResult:
     weights: dict[str, Tensor]
     held_out: dict[str, tuple[FloatArray, ...]]
     test: dict[str, tuple[FloatArray, ...]]
-    absolute_errors: dict[str, float]
+    absolute_errors: dict[str, tuple[float, int]]
     history: list[Row]
     seconds: float
     peak_memory: int
@@ -187,16 +188,15 @@ class FoldJob:
         """The (n, C) probabilities of every head, in double precision so that rows sum to 1."""
         return tuple(probs.numpy() for probs in self.task.decode(outputs.double()))
 
-    def _absolute_errors(self, outputs: list[Tensor]) -> dict[str, float]:
-        """Mean absolute error on the held-out rows of each head that expects a value, views averaged."""
+    def _absolute_errors(self, outputs: list[Tensor]) -> dict[str, tuple[float, int]]:
+        """Sum and number of absolute errors on the held-out rows of each head that expects a value, views averaged."""
         errors = {}
         values = self.data.values[self.data.held_out]
         for index, (head, objective) in enumerate(zip(self.task.heads, self.task.objectives, strict=True)):
             if objective.expect is not None:
-                expected = torch.stack([objective.expect(self.task.split(o.double())[index]) for o in outputs]).mean(
-                    dim=0
-                )
-                errors[head.name] = float(np.nanmean(np.abs(expected.numpy() - values[:, index])))
+                of_views = [objective.expect(self.task.split(view.double())[index]).numpy() for view in outputs]
+                apart = np.abs(np.mean(of_views, axis=0) - values[:, index])
+                errors[head.name] = float(np.nansum(apart)), int((~np.isnan(apart)).sum())
         return errors
 
 

@@ -6,7 +6,6 @@ import hashlib
 import warnings
 
 import numpy as np
-import numpy.typing as npt
 
 from heads.base import Head, IntArray
 from heads.registry import LABELS
@@ -68,7 +67,9 @@ def require_classes(head: Head, samples: Samples, folds: IntArray) -> None:
             raise LayoutError(f"no photo has class {name!r} of {head.name}; it cannot be learnt from this data")
         if empty := sorted(set(range(n_folds)) - set(folds[rows].tolist())):
             advice = (
-                f"use --folds {people} or fewer" if 2 <= people < n_folds else "try another fold_seed or fewer folds"
+                f"use --folds {people} or fewer"
+                if 2 <= people < n_folds
+                else "use fewer folds, or another fold_seed in the settings file"
             )
             raise LayoutError(
                 f"fold {empty[0]} holds no {name!r} of {head.name} ({people} people, {n_folds} folds); {advice}"
@@ -82,15 +83,16 @@ def fold_digest(samples: Samples, folds: IntArray) -> str:
 
 
 def share_table(samples: Samples, folds: IntArray) -> str:
-    """People, photos and class shares of every fold, in percent, as text."""
-    columns: list[tuple[str, npt.NDArray[np.bool_]]] = []
+    """People, photos and, of the labelled photos, the class shares of every fold, as text."""
+    columns: list[tuple[str, IntArray, int]] = []
     for head in LABELS:
         if head.column in samples.columns:
             labels = head.labels(head.values(samples.columns))
-            columns += [(name, labels == index) for index, name in enumerate(head.classes)]
-    lines = ["fold people photos " + " ".join(f"{name:>9}" for name, _ in columns)]
+            columns += [(name, labels, index) for index, name in enumerate(head.classes)]
+    lines = ["fold people photos " + " ".join(f"{name:>9}" for name, _, _ in columns)]
     for label, rows in [*((str(fold), folds == fold) for fold in range(int(folds.max()) + 1)), ("all", folds >= 0)]:
         people = len(np.unique(samples.persons[rows]))
-        shares = " ".join(f"{100 * has[rows].mean():8.1f}%" for _, has in columns)
+        known = [(labels[rows & (labels >= 0)], index) for _, labels, index in columns]
+        shares = " ".join(f"{(labels == index).mean():9.1%}" if len(labels) else f"{'-':>9}" for labels, index in known)
         lines.append(f"{label:>4} {people:6d} {rows.sum():6d} {shares}")
     return "\n".join(lines)

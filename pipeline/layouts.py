@@ -11,7 +11,7 @@ import numpy as np
 from heads.registry import LABELS
 from pipeline import competition
 from pipeline.errors import LayoutError
-from pipeline.fixes import apply_fixes, known_fixes, read_fixes
+from pipeline.fixes import apply_fixes, fits, known_fixes, read_fixes
 from pipeline.samples import Dataset, check_labels
 from pipeline.survey import Photo, Problem, Survey, error, table_error
 from pipeline.tables import Table, read_table
@@ -126,7 +126,8 @@ def load_dataset(root: Path, *, fixes: str = "", no_fixes: bool = False) -> Data
     data = LAYOUTS[layout_of(root)].survey(root).dataset()
     if not no_fixes:
         own = read_fixes(Path(fixes)) if fixes else []
-        samples, applied = apply_fixes(data.samples, known_fixes() + own)
+        known = [fix for fix in known_fixes() if fits(data.samples, fix)]
+        samples, applied = apply_fixes(data.samples, known + own)
         idle = len(own) - sum(fix in applied for fix in own)
         remarks = (f"{idle} of {len(own)} fixes in {fixes} match no photo",) if idle else ()
         data = data.with_samples(samples, fixed=len(applied), remarks=remarks)

@@ -46,7 +46,9 @@ def build_network(config: TrainConfig, n_outputs: int) -> Network:
     try:
         backbone = timm.create_model(config.backbone, pretrained=pretrained, num_classes=0, **config.backbone_args)
     except (TypeError, AssertionError) as error:
-        raise NetworkError(f"{config.backbone} cannot be built with {config.backbone_args}: {error}") from error
+        raise NetworkError(
+            f"{config.backbone} cannot be built with backbone_args = {config.backbone_args}: {error}"
+        ) from error
     except Exception as error:
         if not pretrained:
             raise

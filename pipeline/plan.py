@@ -71,8 +71,14 @@ class Plan:
             "data": self.data.samples.digest(),
             "folds": fold_digest(self.data.samples, self.folds),
             "eval": hashlib.sha256("\n".join(self.data.test_ids).encode()).hexdigest()[:16],
+            "weights": _weights_digest(self.config.weights),
             "version": version("headfold"),
         }
+
+
+def _weights_digest(weights: str) -> str:
+    """A fingerprint of a weights file, else the word that was given."""
+    return hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16] if Path(weights).is_file() else weights
 
 
 def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path) -> Plan:
@@ -99,7 +105,7 @@ def describe(plan: Plan) -> str:
     """The plan in two lines."""
     data, config = plan.data, plan.config
     names = "+".join(head.name for head in plan.task.heads)
-    fixes = "fixes off" if config.no_fixes else f"{data.fixed} label fixes applied"
+    fixes = "fixes off" if config.no_fixes else f"label fixes applied: {data.fixed}"
     lines = [
         f"{data.layout} data: {persons_of(data)} people, {len(data.samples.ids)} photos, "
         f"{len(data.test_ids)} to predict, {fixes}",

@@ -44,7 +44,7 @@ class Samples:
         return strata
 
     def digest(self) -> str:
-        """A fingerprint of ids, people, labels and file sizes: equal digests, equal training data."""
+        """A fingerprint of ids, people, labels and file sizes; contents are not read."""
         table = [self.ids.tolist(), self.persons.tolist(), {k: v.tolist() for k, v in sorted(self.columns.items())}]
         sizes = [path.stat().st_size for path in self.paths]
         return hashlib.sha256(json.dumps([table, sizes]).encode()).hexdigest()[:16]

@@ -79,7 +79,7 @@ class Run:
         file = self.folder / f"{head}.{part}.{view}.npz"
         if not file.is_file():
             raise ArtifactError(
-                f"run {self.name!r} has no {part} predictions of {head!r} in view {view!r} ({file.name})"
+                f"run {self.name!r} has no {part} predictions of {head!r} in view {view!r}; see --views and --run"
             )
         arrays = read_arrays(file)
         try:
@@ -117,7 +117,7 @@ class Store:
         return Run(self.root / "runs" / plain_name(name))
 
     def runs(self) -> list[Run]:
-        """All runs that were started, oldest result first."""
+        """All runs that were started, oldest result first, unfinished ones last."""
         folder = self.root / "runs"
         found = [Run(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
         return sorted((run for run in found if run.whole or run.started), key=_age)
@@ -128,7 +128,10 @@ class Store:
         Raises:
             ArtifactError: A named run is missing or not finished, or there is none at all.
         """
-        chosen = [self.run(name) for name in names]
+        wanted = list(names)
+        if doubled := sorted({name for name in wanted if wanted.count(name) > 1}):
+            raise ArtifactError(f"run {doubled[0]!r} is named twice")
+        chosen = [self.run(name) for name in wanted]
         for run in chosen:
             if not run.whole:
                 there = ", ".join(other.name for other in self.runs() if other.whole) or "none"
@@ -192,6 +195,5 @@ def plain_name(name: str) -> str:
     return name
 
 
-def _age(run: Run) -> tuple[float, str]:
-    mark = run.folder / ("run.json" if run.whole else "settings.json")
-    return mark.stat().st_mtime, run.name
+def _age(run: Run) -> tuple[str, str]:
+    return (run.info()["finished"] if run.whole else "unfinished"), run.name

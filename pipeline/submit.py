@@ -14,18 +14,19 @@ import numpy as np
 
 from ensemble.combine import align, compose, cross_fitted, vote
 from ensemble.metrics import accuracy, macro_f1, person_interval
-from ensemble.predictions import Predictions
+from ensemble.predictions import MisalignedPredictions, Predictions
 from ensemble.voting import VOTERS, count_ties
 from ensemble.weights import WEIGHT_RULES
 from heads.base import FloatArray, Head
 from heads.registry import JOINT
 from pipeline.competition import template
 from pipeline.errors import ArtifactError
-from pipeline.files import SCHEMA, write_csv, write_json
+from pipeline.files import SCHEMA, remove, write_csv, write_json
 from pipeline.members import head_predictions, persons_in, predicts
 from pipeline.store import Run, Store, save_predictions
 
 Infos = dict[str, dict[str, Any]]
+FILES = ("ensemble.json", "submission.csv", "joint.oof.npz", "joint.test.npz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,10 @@ def vote_on_head(
         raise ArtifactError(f"no run predicts {head.name!r} (runs: {asked}); run `pipe train-head {head.name}`")
     names = [run.name for run in able]
     oof = [head_predictions(run, infos[run.name], head, "oof", views) for run in able]
-    reference, stack = align(oof, names)
+    try:
+        reference, stack = align(oof, names)
+    except MisalignedPredictions as error:
+        raise MisalignedPredictions(f"{error}; choose runs that fit with --run") from error
     weights = WEIGHT_RULES[rule](stack, reference.targets)
     test, test_ties = None, 0
     if any(has_test(run) for run in runs):
@@ -126,7 +130,7 @@ def make_ensemble(
     name: str,
     data: Path | None = None,
 ) -> Ensemble:
-    """Vote over runs and keep ``joint.oof.npz``, ``ensemble.json`` and, with photos to predict, ``submission.csv``.
+    """Vote over runs and keep the vote, its scores and, when there are photos to predict, the submission.
 
     Args:
         store: Where runs are.
@@ -164,8 +168,10 @@ def make_ensemble(
         "submission_rows": 0 if answers is None else len(answers.ids),
     }
     folder = store.ensemble_folder(name)
+    remove(folder / file for file in FILES)  # nothing of an earlier ensemble of this name may stand beside this one
     save_predictions(folder / "joint.oof.npz", fair)
     if answers is not None:
+        save_predictions(folder / "joint.test.npz", answers)
         write_csv(folder / "submission.csv", ["ImageID", "ans"], zip(answers.ids, answers.labels, strict=True))
         info["submission_mix"] = np.bincount(answers.labels, minlength=len(JOINT.classes)).tolist()
     write_json(folder / "ensemble.json", info)
@@ -192,10 +198,12 @@ def require_template(answers: Predictions, root: Path, *, asked: bool) -> None:
     """
     if not asked and not (root / "eval" / "info.csv").is_file():
         return
+    file = root / "eval" / "info.csv"
     wanted, got = list(template(root)), answers.ids.tolist()
     if wanted == got:
         return
-    file = root / "eval" / "info.csv"
+    if not wanted:
+        raise ArtifactError(f"no file {file}; --data takes the competition's folder")
     missing, surplus = sorted(set(wanted) - set(got)), sorted(set(got) - set(wanted))
     if not missing and not surplus:
         raise ArtifactError(

@@ -73,6 +73,8 @@ class Survey:
         if errors:
             more = f" ({len(errors) - 1} more errors: `pipe data check {self.root}`)" if len(errors) > 1 else ""
             raise LayoutError(f"{errors[0].file}: {errors[0].message}{more}")
+        if not self.photos:
+            raise LayoutError(f"{self.root}: no photo found")
         samples = Samples(
             ids=np.asarray([photo.id for photo in self.photos]),
             paths=tuple(photo.file for photo in self.photos),

@@ -102,3 +102,11 @@ def test_fixes_that_are_not_there_are_refused(tmp_path: Path) -> None:
     write_competition(tmp_path, people=1)
     with pytest.raises(LayoutError, match=r"fixes\.csv: no such file"):
         load_dataset(tmp_path, fixes=str(tmp_path / "fixes.csv"))
+
+
+def test_a_built_in_fix_that_does_not_fit_is_no_obstacle(tmp_path: Path) -> None:
+    swap = next(fix for fix in known_fixes() if fix.column == "swap")
+    write_people(tmp_path, {swap.path: "000020"}, np.random.default_rng(0))
+    assert load_dataset(tmp_path).fixed == 1
+    (tmp_path / "train" / "images" / swap.path / "normal.jpg").unlink()
+    assert load_dataset(tmp_path).fixed == 0

@@ -220,3 +220,18 @@ def test_runs_lists_finished_and_unfinished_ones(copy: Path, cli: Cli) -> None:
     assert rows["mask"]["seconds"] > 0
     out = cli("runs", "--artifacts", copy)[1]
     assert "age-regression" in out
+
+
+def test_nothing_of_an_earlier_ensemble_stays(copy: Path, cli: Cli) -> None:
+    assert cli("ensemble", "--artifacts", copy, "--name", "again")[0] == 0
+    assert (copy / "ensembles" / "again" / "submission.csv").is_file()
+    for file in (copy / "runs").rglob("*.test.*.npz"):
+        file.unlink()
+    code, out, _ = cli("ensemble", "--artifacts", copy, "--name", "again")
+    assert code == 0
+    assert "no submission" in out
+    assert sorted(f.name for f in (copy / "ensembles" / "again").iterdir()) == ["ensemble.json", "joint.oof.npz"]
+
+
+def test_a_run_named_twice_is_refused(artifacts: Path, cli: Cli) -> None:
+    assert "run 'mask' is named twice" in refused(cli, artifacts, "--run", "mask", "--run", "mask")
