@@ -34,7 +34,7 @@ class Task:
         """The task of learning ``heads``, with ``objective`` for those that offer it.
 
         Raises:
-            HeadError: No head, a head given twice, or an objective that none of them offers.
+            HeadError: No head, a head given twice, or an objective that none of them offers, or bins that none uses.
         """
         if not heads:
             raise HeadError("no head given; name one or more of: mask, gender, age, joint")
@@ -44,6 +44,8 @@ class Task:
             offered = "; ".join(f"{head.name} has {', '.join(head.objectives)}" for head in heads)
             raise HeadError(f"unknown objective {objective!r}; {offered}")
         names = tuple(objective if objective in head.objectives else head.objectives[0] for head in heads)
+        if bins and not {"bins", "regression"} & set(names):
+            raise HeadError("bins are set, but no head learns them; add objective bins")
         built = tuple(OBJECTIVES[name](head, bins) for head, name in zip(heads, names, strict=True))
         return cls(heads, names, built)
 

@@ -95,7 +95,7 @@ def expect_one_line(code: int, err: str, message: str) -> None:
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "unknown head": (["gendr"], "unknown head 'gendr'; did you mean 'gender'"),
     "unknown backbone": (["age", "--backbone", "resnet5o"], "unknown backbone 'resnet5o'; did you mean 'resnet50'"),
-    "unknown objective": (["age", "--objective", "bin"], "unknown objective 'bin'; age has bins, classes, regression"),
+    "unknown objective": (["age", "--objective", "bin"], "unknown objective 'bin'; age has classes, bins, regression"),
     "objective of another head": (["mask", "--objective", "regression"], "mask has classes"),
     "too many folds": (["age", "--folds", "30"], "18 people cannot fill 30 folds"),
     "class missing from a fold": (["joint", "--folds", "4"], "holds no '.*' of joint .*use --folds 3"),
@@ -124,7 +124,8 @@ def test_wrong_arguments_are_one_line(arguments: list[str], message: str, data: 
         ("epochs = 'three'", "epochs must be a whole number, got 'three'"),
         ("epochs = true", "epochs must be a whole number, got True"),
         ("lr = [", "cannot read settings from"),
-        ("bins = [15, 35, 60, 65]", "lack 30"),
+        ("objective = 'bins'\nbins = [15, 35, 60, 65]", "lack 30"),
+        ("bins = [15, 30, 60, 65]", "bins are set, but no head learns them"),
         ("backbone_args = { colour = 1 }", "cannot be built with"),
     ],
 )

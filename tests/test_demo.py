@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline import demo
 from pipeline.demo_data import draw_dataset
 from tests.conftest import Cli
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """The demo asks for one thread; other tests compare bytes, which depend on how many there are."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 def test_the_demo_prints_oof_beside_the_true_score(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

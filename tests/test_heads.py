@@ -98,7 +98,7 @@ def test_unknown_heads_and_objectives_have_a_neighbour() -> None:
     with pytest.raises(HeadError, match="did you mean 'gender'"):
         head_named("gendr")
     with pytest.raises(
-        HeadError, match="unknown objective 'ordinal'; mask has classes; age has bins, classes, regression"
+        HeadError, match="unknown objective 'ordinal'; mask has classes; age has classes, bins, regression"
     ):
         Task.of(HEADS["mask"], AGE, objective="ordinal")
     with pytest.raises(HeadError, match="given twice"):
@@ -111,7 +111,7 @@ def test_unknown_heads_and_objectives_have_a_neighbour() -> None:
 )
 def test_bins_must_hold_the_class_edges(bins: tuple[float, ...], message: str) -> None:
     with pytest.raises(HeadError, match=message):
-        Task.of(AGE, bins=bins)
+        Task.of(AGE, objective="bins", bins=bins)
 
 
 def test_heads_side_by_side_lose_what_they_lose_alone() -> None:
