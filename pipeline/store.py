@@ -44,6 +44,11 @@ class Run:
         """Whether something was trained under this name."""
         return (self.folder / "settings.json").is_file()
 
+    @property
+    def has_folds(self) -> bool:
+        """Whether any fold is kept here."""
+        return any(self.folder.glob("fold*.json"))
+
     def info(self) -> dict[str, Any]:
         """What ``run.json`` says."""
         return read_json(self.folder / "run.json")

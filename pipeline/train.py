@@ -61,7 +61,7 @@ def train_heads(plan: Plan, store: Store, name: str, *, only: int | None = None,
 def _claim(run: Run, plan: Plan) -> None:
     """Note the settings in the run's folder, or check that they are those noted there."""
     settings = plan.settings()
-    if not run.whole and not any(run.fold_done(fold) for fold in range(plan.config.folds)):
+    if not run.whole and not run.has_folds:
         write_json(run.folder / "settings.json", settings)
         return
     changed = list(_differences(run.settings(), settings))
