@@ -62,9 +62,7 @@ def binned(head: Head, bins: Sequence[float] = ()) -> Objective:
     Raises:
         HeadError: The edges do not increase, or a class edge is missing.
     """
-    edges = tuple(float(edge) for edge in (bins or head.bins))
-    if any(low >= high for low, high in pairwise(edges)):
-        raise HeadError(f"bin edges must increase, got {_listed(edges)}")
+    edges = increasing(bins or head.bins)
     if missing := [edge for edge in head.edges if edge not in edges[1:-1]]:
         raise HeadError(
             f"bin edges {_listed(edges)} lack {_listed(missing)} inside, where the classes of {head.name} meet"
@@ -96,8 +94,11 @@ def regression(head: Head, bins: Sequence[float] = ()) -> Objective:
     Args:
         head: A head with class edges.
         bins: Edges whose range the outputs are scaled to. Empty = the head's default.
+
+    Raises:
+        HeadError: The edges do not increase.
     """
-    edges = tuple(bins or head.bins)
+    edges = increasing(bins or head.bins)
     centre, scale = (edges[0] + edges[-1]) / 2, (edges[-1] - edges[0]) / 2
 
     def spread(outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,6 +118,17 @@ def regression(head: Head, bins: Sequence[float] = ()) -> Objective:
         return ends.diff(dim=1)
 
     return Objective(2, loss, decode, lambda outputs: spread(outputs)[0])
+
+
+def increasing(edges: Sequence[float]) -> tuple[float, ...]:
+    """The edges, when there are at least two and each is above the one before.
+
+    Raises:
+        HeadError: They are not.
+    """
+    if len(edges) < 2 or any(low >= high for low, high in pairwise(edges)):
+        raise HeadError(f"bin edges must be two or more and increase, got {_listed(edges)}")
+    return tuple(float(edge) for edge in edges)
 
 
 def _listed(edges: Sequence[float]) -> str:

@@ -41,7 +41,7 @@ def choose_device(name: str) -> torch.device:
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """The context in which the network runs in its precision; ``auto`` is bf16 on CUDA devices that have it."""
-    capable = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    capable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     use = precision == "bf16" or (precision == "auto" and capable)
     return torch.autocast(device.type, torch.bfloat16, enabled=use)
 
@@ -126,7 +126,11 @@ def outputs_of(
     device: torch.device,
     done: Callable[[int], None],
 ) -> Tensor:
-    """The (N, K) outputs for one view of all photos, on the CPU."""
+    """The (N, K) outputs for one view of all photos, on the CPU.
+
+    Raises:
+        ConfigError: An output is no longer finite.
+    """
     network.eval()
     see = VIEWS[view]
     parts: list[Tensor] = []
@@ -134,7 +138,10 @@ def outputs_of(
         with autocast(config.precision, device):
             parts.append(network(see(pixels.to(device, non_blocking=True))).cpu())
         done(len(pixels))
-    return torch.cat(parts)
+    outputs = torch.cat(parts)
+    if not outputs.isfinite().all():
+        raise ConfigError(f"the network's outputs are no numbers any more; use a lower --lr than {config.lr:g}")
+    return outputs
 
 
 def head_scores(task: Task, outputs: Tensor, values: FloatArray) -> Iterator[tuple[str, dict[str, float]]]:

@@ -15,6 +15,7 @@ from ensemble.combine import average_views
 from ensemble.metrics import accuracy, macro_f1
 from ensemble.predictions import Predictions
 from heads.base import Head
+from pipeline.errors import ArtifactError
 from pipeline.files import Arrays, write_csv, write_json
 from pipeline.layouts import persons_of
 from pipeline.plan import Plan
@@ -25,8 +26,18 @@ LIBRARIES = ("torch", "timm", "albumentations", "numpy", "opencv-python-headless
 
 
 def finish(plan: Plan, run: Run) -> None:
-    """Join the folds' predictions, score them, and write ``run.json``, which makes the run whole."""
+    """Join the folds' predictions, score them, and write ``run.json``, which makes the run whole.
+
+    Raises:
+        ArtifactError: A fold is damaged, was trained with other settings, or files cannot be written.
+    """
     facts, parts = zip(*(run.fold(fold) for fold in range(plan.config.folds)), strict=True)
+    for fact in facts:
+        if fact["settings"] != plan.digest():
+            raise ArtifactError(
+                f"fold {fact['fold']} of run {run.name!r} was trained with other settings (two commands at once?); "
+                "start over with --fresh"
+            )
     scores = {}
     for index, head in enumerate(plan.task.heads):
         views = {view: out_of_fold(plan, index, view, parts) for view in plan.config.views}

@@ -29,6 +29,7 @@ from heads.base import FloatArray, IntArray
 from pipeline.errors import LayoutError
 
 Pixels = npt.NDArray[np.uint8]
+CHUNK = 256
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -72,12 +73,12 @@ def read_all(paths: Sequence[Path], size: int) -> Iterator[Pixels]:
     from joblib import Parallel, delayed
 
     cv2.setNumThreads(1)
-    jobs = (delayed(read_resized)(path, size) for path in paths)
-    reader = Parallel(n_jobs=-1, prefer="threads", return_as="generator", batch_size=32, pre_dispatch="4*n_jobs")
+    reader = Parallel(n_jobs=-1, prefer="threads")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # oddities of metadata; what matters is whether it decodes
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield from reader(jobs)
+        for start in range(0, len(paths), CHUNK):  # a chunk is written before the next is read
+            yield from reader(delayed(read_resized)(path, size) for path in paths[start : start + CHUNK])
 
 
 def light() -> A.Compose:
@@ -181,7 +182,7 @@ def load_steps(
         sampler=cast(Any, list(steps)),
         num_workers=workers,
         pin_memory=pin,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=2 if workers else None,
         worker_init_fn=_quiet_worker,
     )
 

@@ -32,7 +32,8 @@ class Network(nn.Module):
         """(N, 3, S, S) uint8 pixels -> (N, K) outputs in float32."""
         images = (pixels.float() - self.mean) / self.std
         features = self.backbone(images.contiguous(memory_format=torch.channels_last))
-        return self.head(features).float()  # type: ignore[no-any-return]
+        with torch.autocast(pixels.device.type, enabled=False):  # outputs in bf16 would tie
+            return self.head(features.float())  # type: ignore[no-any-return]
 
 
 def build_network(config: TrainConfig, n_outputs: int) -> Network:
@@ -63,6 +64,23 @@ def build_network(config: TrainConfig, n_outputs: int) -> Network:
     network = Network(backbone, n_outputs, config.mean or tuple(cfg["mean"]), config.std or tuple(cfg["std"]))
     network.to(memory_format=torch.channels_last)
     return network
+
+
+def try_network(config: TrainConfig, n_outputs: int) -> None:
+    """Build the network once and send one grey photo through it.
+
+    Raises:
+        NetworkError: It cannot be built, or does not take photos of this size.
+    """
+    network = build_network(config, n_outputs).eval()
+    try:
+        with torch.inference_mode():
+            network(torch.full((1, 3, config.image_size, config.image_size), 128, dtype=torch.uint8))
+    except Exception as error:  # each backbone has its own way to refuse
+        raise NetworkError(
+            f"{config.backbone} does not take photos of {config.image_size} px ({error}); use another --image-size, "
+            f"or backbone_args = {{ img_size = {config.image_size} }} in the settings file"
+        ) from error
 
 
 def require_backbone(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from pipeline.fold import FoldData
 from pipeline.folds import fold_digest, make_folds, require_classes
 from pipeline.images import Pixels
 from pipeline.layouts import load_dataset, persons_of
-from pipeline.network import build_network
-from pipeline.samples import Dataset, labelled_rows
+from pipeline.network import try_network
+from pipeline.samples import Dataset, labelled_rows, list_digest
 
 # settings that may differ between the folds of one run
 FREE = ("workers", "note", "device")
@@ -67,13 +68,18 @@ class Plan:
         return {
             "schema": SCHEMA,
             "heads": {head.name: name for head, name in zip(self.task.heads, self.task.names, strict=True)},
+            "order": [head.name for head in self.task.heads],
             "config": config,
             "data": self.data.samples.digest(),
             "folds": fold_digest(self.data.samples, self.folds),
-            "eval": hashlib.sha256("\n".join(self.data.test_ids).encode()).hexdigest()[:16],
+            "eval": list_digest(self.data.test_ids),
             "weights": _weights_digest(self.config.weights),
             "version": version("headfold"),
         }
+
+    def digest(self) -> str:
+        """A fingerprint of the settings, kept with every fold."""
+        return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _weights_digest(weights: str) -> str:
@@ -96,7 +102,7 @@ def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path) -> Plan:
     folds = make_folds(data.samples, config.folds, config.fold_seed)
     for head in task.heads:
         require_classes(head, data.samples, folds)
-    build_network(config, task.n_outputs)  # weights that do not fit show now, not after the photos are read
+    try_network(config, task.n_outputs)  # what does not fit shows now, not after the photos are read
     values = np.stack([head.values(data.samples.columns) for head in task.heads], axis=1)
     return Plan(task, config, data, folds, values, device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -48,6 +49,11 @@ class Samples:
         table = [self.ids.tolist(), self.persons.tolist(), {k: v.tolist() for k, v in sorted(self.columns.items())}]
         sizes = [path.stat().st_size for path in self.paths]
         return hashlib.sha256(json.dumps([table, sizes]).encode()).hexdigest()[:16]
+
+
+def list_digest(ids: Sequence[str]) -> str:
+    """A fingerprint of a list of ids in its order."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

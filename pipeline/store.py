@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -69,7 +70,7 @@ class Run:
 
     def fold_done(self, fold: int) -> bool:
         """Whether this fold is trained and kept."""
-        return (self.folder / f"fold{fold}.json").is_file()
+        return all((self.folder / f"fold{fold}.{suffix}").is_file() for suffix in ("json", "npz", "safetensors"))
 
     def save_predictions(self, head: str, part: str, view: str, predictions: Predictions) -> None:
         """Keep the predictions of one head for ``oof`` or ``test`` in one view."""
@@ -94,15 +95,16 @@ class Run:
             raise ArtifactError(f"run {self.name!r}: {file.name} is damaged: {error}") from error
 
     def clear(self) -> None:
-        """Remove everything, the mark of wholeness first.
+        """Remove everything; a kill in the middle leaves nothing under this name.
 
         Raises:
             ArtifactError: The folder cannot be removed.
         """
         try:
-            (self.folder / "run.json").unlink(missing_ok=True)
             if self.folder.exists():
-                shutil.rmtree(self.folder)
+                removed = self.folder.with_name(f".{self.name}.removed-{os.getpid()}")
+                self.folder.rename(removed)
+                shutil.rmtree(removed)
         except OSError as error:
             raise ArtifactError(f"cannot remove {self.folder}: {reason(error)}") from error
 
@@ -172,7 +174,10 @@ class Store:
                 np.lib.format.write_array_header_1_0(stream, header)
                 for photo in build():
                     stream.write(photo.tobytes())
-        photos = np.load(file, mmap_mode="r", allow_pickle=False)
+        try:
+            photos = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ArtifactError(f"{file} is damaged ({error}); delete it and run the same command again") from error
         if photos.shape != shape or photos.dtype != np.uint8:
             raise ArtifactError(f"{file} is damaged (shape {photos.shape}); delete it and run the same command again")
         return photos  # type: ignore[no-any-return]
@@ -201,4 +206,7 @@ def plain_name(name: str) -> str:
 
 
 def _age(run: Run) -> tuple[str, str]:
-    return (run.info()["finished"] if run.whole else "unfinished"), run.name
+    try:
+        return (run.info()["finished"] if run.whole else "unfinished"), run.name
+    except (ArtifactError, KeyError):  # whoever reads the run is told
+        return "unfinished", run.name

@@ -23,6 +23,7 @@ from pipeline.competition import template
 from pipeline.errors import ArtifactError
 from pipeline.files import SCHEMA, remove, write_csv, write_json
 from pipeline.members import head_predictions, persons_in, predicts
+from pipeline.samples import list_digest
 from pipeline.store import Run, Store, save_predictions
 
 Infos = dict[str, dict[str, Any]]
@@ -89,7 +90,7 @@ def vote_on_head(
         raise MisalignedPredictions(f"{error}; choose runs that fit with --run") from error
     weights = WEIGHT_RULES[rule](stack, reference.targets)
     test, test_ties = None, 0
-    if any(has_test(run) for run in runs):
+    if infos[runs[0].name]["eval"] != list_digest([]):
         parts = [head_predictions(run, infos[run.name], head, "test", views) for run in able]
         test_stack = align(parts, names)[1]
         test = vote(parts, names, VOTERS[strategy], weights)
@@ -104,11 +105,6 @@ def vote_on_head(
         test,
         (count_ties(stack, weights) if strategy == "hard" else 0, test_ties),
     )
-
-
-def has_test(run: Run) -> bool:
-    """Whether the run predicted photos without labels."""
-    return any(run.folder.glob("*.test.*.npz"))
 
 
 def joint_scores(composed: Predictions, run: Run) -> dict[str, Any]:
@@ -147,11 +143,17 @@ def make_ensemble(
     """
     runs = store.finished(names)
     infos = {run.name: run.info() for run in runs}
+    for other in runs[1:]:
+        if infos[other.name]["eval"] != infos[runs[0].name]["eval"]:
+            pair = f"runs {runs[0].name!r} and {other.name!r}"
+            raise ArtifactError(f"{pair} predicted different eval lists; choose runs of one list with --run")
     votes = tuple(vote_on_head(h, runs, infos, strategy=strategy, rule=rule, views=views) for h in JOINT.parts)
     fair = compose([vote.fair for vote in votes], classes=JOINT.classes)
     fitted = compose([vote.fitted for vote in votes], classes=JOINT.classes)
     tests = [vote.test for vote in votes if vote.test is not None]
     answers = compose(tests, classes=JOINT.classes) if tests else None
+    if answers is not None and list_digest(answers.ids.tolist()) != infos[runs[0].name]["eval"]:
+        raise ArtifactError("the votes are not on the eval list that the runs were trained for; train the runs again")
     if answers is not None:
         require_template(answers, data or Path(next(iter(infos.values()))["data_root"]), asked=data is not None)
     elif data is not None:

@@ -21,6 +21,8 @@ from pipeline.plan import Plan, fold_data
 from pipeline.progress import counted, minutes, say
 from pipeline.store import Run, Store
 
+READER = 1  # counts changes of how photos are read and resized, which make older caches useless
+
 
 def default_name(heads: Iterable[Head], config: TrainConfig) -> str:
     """The run's name when none is given: the heads, and the objective when one was asked for."""
@@ -36,6 +38,8 @@ def train_heads(plan: Plan, store: Store, name: str, *, only: int | None = None,
     """
     run = store.run(name)
     n_folds = plan.config.folds
+    if fresh and only is not None:
+        raise ArtifactError("--fresh removes all folds of the run; use it without --fold")
     if fresh:
         run.clear()
     _claim(run, plan)
@@ -53,7 +57,7 @@ def train_heads(plan: Plan, store: Store, name: str, *, only: int | None = None,
         raise Stopped(
             f"stopped; {kept} of {n_folds} folds are kept in {run.folder}, the same command goes on"
         ) from None
-    if all(run.fold_done(fold) for fold in range(n_folds)):
+    if not run.whole and all(run.fold_done(fold) for fold in range(n_folds)):
         finish(plan, run)
     return run
 
@@ -106,7 +110,7 @@ def cached_photos(store: Store, paths: tuple[Path, ...], size: int, label: str) 
     if not paths:
         return np.empty((0, size, size, 3), dtype=np.uint8)
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    key = hashlib.sha256(repr((size, stats)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr((READER, size, stats)).encode()).hexdigest()[:16]
 
     def build() -> Iterable[Pixels]:
         with counted(label, len(paths)) as report:
@@ -139,6 +143,7 @@ def keep(plan: Plan, run: Run, job: FoldData, result: FoldResult) -> None:
     facts = {
         "schema": SCHEMA,
         "fold": job.fold,
+        "settings": plan.digest(),
         "device": plan.device.type,
         "seconds": round(result.seconds, 1),
         "peak_memory": result.peak_memory,

@@ -107,7 +107,7 @@ def test_unknown_heads_and_objectives_have_a_neighbour() -> None:
 
 @pytest.mark.parametrize(
     ("bins", "message"),
-    [((15, 25, 30, 65), "lack 60"), ((15, 30, 30, 60, 65), "must increase"), ((30, 60), "lack 30, 60")],
+    [((15, 25, 30, 65), "lack 60"), ((15, 30, 30, 60, 65), "two or more and increase"), ((30, 60), "lack 30, 60")],
 )
 def test_bins_must_hold_the_class_edges(bins: tuple[float, ...], message: str) -> None:
     with pytest.raises(HeadError, match=message):

@@ -19,6 +19,7 @@ from heads.registry import JOINT, LABELS
 from pipeline.competition import template
 from pipeline.members import head_predictions
 from pipeline.report.oof import make_report, newest_complete_set
+from pipeline.samples import list_digest
 from pipeline.store import Store
 from tests.builders import write_competition
 from tests.conftest import Cli, train
@@ -122,13 +123,29 @@ def test_a_run_with_other_folds_is_named(copy: Path, data: Path, cli: Cli) -> No
     train(data, copy, "age", name="other-folds", fold_seed=1)
     err = refused(cli, copy)
     assert "other-folds" in err
-    assert "fold" in err
+    assert "choose runs that fit with --run" in err
 
 
 def test_a_run_on_other_photos_is_named(copy: Path, tmp_path: Path, cli: Cli) -> None:
     write_competition(tmp_path / "more", people=24)
     train(tmp_path / "more", copy, "age", name="other-people")
     assert "other-people" in refused(cli, copy)
+
+
+def test_a_run_that_lacks_its_eval_predictions_is_named(copy: Path, cli: Cli) -> None:
+    (copy / "runs" / "age" / "age.test.hflip.npz").unlink()
+    assert "run 'age' has no test predictions of 'age' in view 'hflip'" in refused(cli, copy)
+
+
+def test_answers_for_part_of_the_list_are_not_written(copy: Path, data: Path, tmp_path: Path, cli: Cli) -> None:
+    # the template may be gone where the vote is held; the runs still know which list they predicted
+    fewer = Path(shutil.copytree(data, tmp_path / "fewer"))
+    info = fewer / "eval" / "info.csv"
+    info.write_text("\n".join(info.read_text().splitlines()[:4]))
+    train(fewer, copy, "age", name="age-of-three")
+    shutil.rmtree(fewer)
+    flags = [flag for run in ("mask", "gender", "age-of-three") for flag in ("--run", run)]
+    assert "runs 'mask' and 'age-of-three' predicted different eval lists" in refused(cli, copy, *flags)
 
 
 def test_a_damaged_file_is_named(copy: Path, cli: Cli) -> None:
@@ -225,8 +242,9 @@ def test_runs_lists_finished_and_unfinished_ones(copy: Path, cli: Cli) -> None:
 def test_nothing_of_an_earlier_ensemble_stays(copy: Path, cli: Cli) -> None:
     assert cli("ensemble", "--artifacts", copy, "--name", "again")[0] == 0
     assert (copy / "ensembles" / "again" / "submission.csv").is_file()
-    for file in (copy / "runs").rglob("*.test.*.npz"):
-        file.unlink()
+    for run in (copy / "runs").iterdir():  # as if trained where there is no eval set
+        info = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps(info | {"eval": list_digest([])}))
     code, out, _ = cli("ensemble", "--artifacts", copy, "--name", "again")
     assert code == 0
     assert "no submission" in out

@@ -17,8 +17,10 @@ from pipeline.config import TrainConfig
 from pipeline.engine import Trainer, learning_rate, make_optimizer, train_steps
 from pipeline.errors import ArtifactError, ConfigError, Stopped
 from pipeline.folds import make_folds
+from pipeline.images import VIEWS, read_resized
 from pipeline.layouts import load_dataset
 from pipeline.network import build_network
+from pipeline.plan import fold_data, make_plan
 from pipeline.store import Run, Store
 from tests.builders import write_table
 from tests.conftest import TINY, Cli, train
@@ -67,10 +69,72 @@ def test_fold_by_fold_equals_all_at_once(artifacts: Path, data: Path, tmp_path: 
     assert run_files(tmp_path / "runs" / "age") == run_files(artifacts / "runs" / "age")
 
 
-def test_stored_weights_predict_the_stored_oof(artifacts: Path, data: Path) -> None:
+def test_no_network_learns_from_the_people_it_predicts(data: Path) -> None:
+    config = TrainConfig(backbone="test_resnet", weights="none", image_size=32, folds=3)
+    plan = make_plan([HEADS["age"]], config, data)
+    persons = plan.data.samples.persons
+    for fold in range(3):
+        job = fold_data(plan, fold, np.empty((0, 32, 32, 3), np.uint8), np.empty((0, 32, 32, 3), np.uint8))
+        assert not set(persons[job.train]) & set(persons[job.held_out])
+        assert sorted([*job.train, *job.held_out]) == plan.labelled.tolist()
+
+
+def test_eval_predictions_are_the_mean_of_the_stored_networks(artifacts: Path, data: Path) -> None:
     from safetensors.torch import load_file
 
-    from pipeline.images import read_resized
+    run, found = Run(artifacts / "runs" / "mask"), load_dataset(data)
+    config = TrainConfig(**run.info()["config"])
+    photos = np.stack([read_resized(path, 32) for path in found.test_paths]).transpose(0, 3, 1, 2)
+    for view, see in VIEWS.items():
+        probs = []
+        for fold in range(3):
+            network = build_network(config, 3).eval()
+            network.load_state_dict(load_file(run.folder / f"fold{fold}.safetensors"))
+            with torch.inference_mode():
+                probs.append(network(see(torch.from_numpy(photos.copy()))).double().softmax(dim=1).numpy())
+        np.testing.assert_allclose(run.load_predictions("mask", "test", view).probs, np.mean(probs, axis=0), atol=1e-4)
+
+
+def test_fresh_starts_over_and_is_refused_with_one_fold(data: Path, tmp_path: Path, cli: Cli) -> None:
+    flags = ["--data", data, *TINY, "--artifacts", tmp_path, "--device", "cpu"]
+    assert cli("train-head", "mask", *flags)[0] == 0
+    assert "already finished" in cli("train-head", "mask", *flags)[1]
+    code, _, err = cli("train-head", "mask", *flags, "--fresh", "--fold", "0")
+    assert code == 2
+    assert "use it without --fold" in err
+    assert "fold 2 of 3 done" in cli("train-head", "mask", *flags, "--seed", "5", "--fresh")[1]
+    assert Run(tmp_path / "runs" / "mask").info()["config"]["seed"] == 5
+
+
+def test_folds_of_other_settings_are_not_joined(data: Path, tmp_path: Path, cli: Cli) -> None:
+    flags = ["train-head", "mask", "--data", data, *TINY, "--artifacts", tmp_path]
+    assert cli(*flags, "--fold", "0")[0] == 0
+    assert cli(*flags, "--fold", "1")[0] == 0
+    file = tmp_path / "runs" / "mask" / "fold1.json"
+    fact = json.loads(file.read_text())
+    file.write_text(json.dumps(fact | {"settings": "0123"}))
+    code, _, err = cli(*flags)
+    assert code == 2
+    assert "fold 1 of run 'mask' was trained with other settings" in err
+    assert not (tmp_path / "runs" / "mask" / "run.json").exists()
+
+
+def test_bf16_trains_and_gives_outputs_in_full_precision(data: Path, tmp_path: Path) -> None:
+    probs = Run(train(data, tmp_path, "mask", precision="bf16")).load_predictions("mask", "oof", "identity").probs
+    logits = np.log(probs[:, 0] / probs[:, 1]).astype(np.float32)
+    assert (torch.from_numpy(logits).bfloat16().float().numpy() != logits).mean() > 0.5
+
+
+def test_a_backbone_that_does_not_take_the_size_is_one_line(data: Path, tmp_path: Path, cli: Cli) -> None:
+    flags = ["--data", data, *TINY, "--backbone", "vit_tiny_patch16_224", "--artifacts", tmp_path / "a"]
+    code, _, err = cli("train-head", "mask", *flags)
+    assert code == 2
+    assert "vit_tiny_patch16_224 does not take photos of 32 px" in err
+    assert not (tmp_path / "a").exists()
+
+
+def test_stored_weights_predict_the_stored_oof(artifacts: Path, data: Path) -> None:
+    from safetensors.torch import load_file
 
     run = Run(artifacts / "runs" / "mask")
     config = TrainConfig(**run.info()["config"])
