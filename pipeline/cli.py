@@ -87,9 +87,11 @@ def train_head(
     )
     if fold is not None and not 0 <= fold < settings.folds:
         raise ConfigError(f"--fold {fold} does not exist; folds are 0 to {settings.folds - 1}")
+    from pipeline.store import Store, plain_name
+
+    plain_name(name or "default")
     from pipeline.plan import describe, make_plan  # torch and timm: seconds
     from pipeline.progress import say
-    from pipeline.store import Store
     from pipeline.train import default_name, train_heads, try_one_batch
 
     plan = make_plan(chosen, settings, data)

@@ -157,6 +157,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: v and v[0] == "identity" and len(set(v)) == len(v) and set(v) <= set(VIEW_NAMES),
         f"a list out of {', '.join(VIEW_NAMES)}, identity first",
     ),
+    "note": (str.isprintable, "one line of printable text"),
     "seed": (lambda n: 0 <= n < 2**31, "from 0 to 2147483647"),
     "device": one_of("auto", "cpu", "cuda", "mps"),
     "precision": one_of("auto", "fp32", "bf16"),

@@ -81,6 +81,8 @@ def apply_fixes(samples: Samples, fixes: list[Fix]) -> tuple[Samples, list[Fix]]
 def _two_shots(samples: Samples, fix: Fix, rows: np.typing.NDArray[np.int64]) -> tuple[int, int]:
     stems = {PurePosixPath(str(samples.ids[row])).stem: int(row) for row in rows}
     names = fix.value.split()
-    if len(names) != 2 or not all(name in stems for name in names):
-        raise LayoutError(f"fix of {fix.path}: swap needs two of its shots ({', '.join(stems)}), got {fix.value!r}")
+    if len(set(names)) != 2 or len(names) != 2 or not all(name in stems for name in names):
+        raise LayoutError(
+            f"fix of {fix.path}: swap needs two different ones of its shots ({', '.join(stems)}), got {fix.value!r}"
+        )
     return stems[names[0]], stems[names[1]]

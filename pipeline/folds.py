@@ -89,10 +89,10 @@ def share_table(samples: Samples, folds: IntArray) -> str:
         if head.column in samples.columns:
             labels = head.labels(head.values(samples.columns))
             columns += [(name, labels, index) for index, name in enumerate(head.classes)]
-    lines = ["fold people photos " + " ".join(f"{name:>9}" for name, _, _ in columns)]
+    lines = ["fold people photos " + " ".join(f"{name:>6.6}" for name, _, _ in columns)]
     for label, rows in [*((str(fold), folds == fold) for fold in range(int(folds.max()) + 1)), ("all", folds >= 0)]:
         people = len(np.unique(samples.persons[rows]))
         known = [(labels[rows & (labels >= 0)], index) for _, labels, index in columns]
-        shares = " ".join(f"{(labels == index).mean():9.1%}" if len(labels) else f"{'-':>9}" for labels, index in known)
+        shares = " ".join(f"{(labels == index).mean():6.1%}" if len(labels) else f"{'-':>6}" for labels, index in known)
         lines.append(f"{label:>4} {people:6d} {rows.sum():6d} {shares}")
     return "\n".join(lines)

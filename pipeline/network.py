@@ -52,7 +52,8 @@ def build_network(config: TrainConfig, n_outputs: int) -> Network:
         ) from error
     except Exception as error:
         if not pretrained:
-            raise
+            wanted = f"backbone {config.backbone!r} and backbone_args = {config.backbone_args}"
+            raise NetworkError(f"no network can be built of {wanted}: {error}") from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NetworkError(
             f"cannot get the imagenet weights of {config.backbone} ({reason}); "
@@ -72,10 +73,12 @@ def try_network(config: TrainConfig, n_outputs: int) -> None:
     Raises:
         NetworkError: It cannot be built, or does not take photos of this size.
     """
-    network = build_network(config, n_outputs).eval()
     try:
+        network = build_network(config, n_outputs).eval()
         with torch.inference_mode():
             network(torch.full((1, 3, config.image_size, config.image_size), 128, dtype=torch.uint8))
+    except NetworkError:
+        raise
     except Exception as error:  # each backbone has its own way to refuse
         raise NetworkError(
             f"{config.backbone} does not take photos of {config.image_size} px ({error}); use another --image-size, "

@@ -111,7 +111,7 @@ def describe(plan: Plan) -> str:
     """The plan in two lines."""
     data, config = plan.data, plan.config
     names = "+".join(head.name for head in plan.task.heads)
-    fixes = "fixes off" if config.no_fixes else f"label fixes applied: {data.fixed}"
+    fixes = "fixes off" if config.no_fixes else f"label fixes: {data.fixed}"
     lines = [
         f"{data.layout} data: {persons_of(data)} people, {len(data.samples.ids)} photos, "
         f"{len(data.test_ids)} to predict, {fixes}",

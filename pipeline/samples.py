@@ -45,9 +45,16 @@ class Samples:
         return strata
 
     def digest(self) -> str:
-        """A fingerprint of ids, people, labels and file sizes; contents are not read."""
+        """A fingerprint of ids, people, labels and file sizes; contents are not read.
+
+        Raises:
+            LayoutError: A photo is not there.
+        """
         table = [self.ids.tolist(), self.persons.tolist(), {k: v.tolist() for k, v in sorted(self.columns.items())}]
-        sizes = [path.stat().st_size for path in self.paths]
+        try:
+            sizes = [path.stat().st_size for path in self.paths]
+        except OSError as error:
+            raise LayoutError(f"cannot read the image {error.filename}: {error.strerror}") from error
         return hashlib.sha256(json.dumps([table, sizes]).encode()).hexdigest()[:16]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,33 @@ class Run:
         except (KeyError, ValueError) as error:
             raise ArtifactError(f"run {self.name!r}: {file.name} is damaged: {error}") from error
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for one command; the lock goes with the process, however it ends.
+
+        Raises:
+            ArtifactError: Another command trains it, or the folder cannot be written.
+        """
+        if sys.platform == "win32":
+            yield
+            return
+        import fcntl
+
+        file = self.folder.with_name(f".{self.name}.lock")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handle = file.open("w")
+        except OSError as error:
+            raise ArtifactError(f"cannot write {file}: {reason(error)}") from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ArtifactError(
+                    f"run {self.name!r} is being trained by another command; wait for it, or give another --name"
+                ) from None
+            yield
+
     def clear(self) -> None:
         """Remove everything; a kill in the middle leaves nothing under this name.
 
@@ -126,7 +155,9 @@ class Store:
     def runs(self) -> list[Run]:
         """All runs that were started, oldest result first, unfinished ones last."""
         folder = self.root / "runs"
-        found = [Run(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+        found = (
+            [Run(path) for path in sorted(folder.iterdir()) if not path.name.startswith(".")] if folder.is_dir() else []
+        )
         return sorted((run for run in found if run.whole or run.started), key=_age)
 
     def finished(self, names: Iterable[str] = ()) -> list[Run]:

@@ -33,19 +33,25 @@ def train_heads(plan: Plan, store: Store, name: str, *, only: int | None = None,
     """Train all folds that are not yet there, or ``only`` one, and make the run whole when none lacks.
 
     Raises:
-        ArtifactError: Another run has the name, or files cannot be written.
+        ArtifactError: Another run has the name, another command trains it, or files cannot be written.
         Stopped: Ctrl-C; finished folds are kept.
     """
-    run = store.run(name)
-    n_folds = plan.config.folds
     if fresh and only is not None:
         raise ArtifactError("--fresh removes all folds of the run; use it without --fold")
+    run = store.run(name)
+    with run.locked():
+        _train_run(plan, store, run, only=only, fresh=fresh)
+    return run
+
+
+def _train_run(plan: Plan, store: Store, run: Run, *, only: int | None, fresh: bool) -> None:
+    n_folds = plan.config.folds
     if fresh:
         run.clear()
     _claim(run, plan)
     if run.whole:
-        say(f"run {name!r} is already finished with these settings; --fresh trains it again")
-        return run
+        say(f"run {run.name!r} is already finished with these settings; --fresh trains it again")
+        return
     lacking = [fold for fold in range(n_folds) if not run.fold_done(fold)]
     wanted = [fold for fold in lacking if only in (None, fold)]
     if len(lacking) < n_folds:
@@ -59,7 +65,6 @@ def train_heads(plan: Plan, store: Store, name: str, *, only: int | None = None,
         ) from None
     if not run.whole and all(run.fold_done(fold) for fold in range(n_folds)):
         finish(plan, run)
-    return run
 
 
 def _claim(run: Run, plan: Plan) -> None:

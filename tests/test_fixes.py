@@ -87,7 +87,7 @@ def test_known_fixes_change_something() -> None:
     ("row", "message"),
     [
         ((FIRST, "height", "170"), "no label column 'height'; there are: swap, mask, gender, age"),
-        ((FIRST, "swap", "normal"), "swap needs two of its shots"),
+        ((FIRST, "swap", "normal"), "swap needs two different ones of its shots"),
         ((FIRST, "swap", "normal selfie"), "got 'normal selfie'"),
         ((FIRST, "gender", "woman"), "gender 'woman' is not a class; classes are: male, female"),
     ],

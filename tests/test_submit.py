@@ -227,6 +227,14 @@ def test_text_fits_a_terminal_of_80_columns(artifacts: Path, data: Path, cli: Cl
         assert [line for line in out.splitlines() if len(line) > 80 and str(artifacts) not in line] == []
 
 
+def test_a_damaged_run_is_listed_as_such(copy: Path, cli: Cli) -> None:
+    (copy / "runs" / "age" / "run.json").write_text('{"schema": 1')
+    code, out, _ = cli("runs", "--artifacts", copy)
+    assert code == 0
+    assert "damaged; train it again with --fresh" in out
+    assert "gender" in out
+
+
 def test_runs_lists_finished_and_unfinished_ones(copy: Path, cli: Cli) -> None:
     run = copy / "runs" / "age"
     (run / "run.json").unlink()
@@ -242,9 +250,9 @@ def test_runs_lists_finished_and_unfinished_ones(copy: Path, cli: Cli) -> None:
 def test_nothing_of_an_earlier_ensemble_stays(copy: Path, cli: Cli) -> None:
     assert cli("ensemble", "--artifacts", copy, "--name", "again")[0] == 0
     assert (copy / "ensembles" / "again" / "submission.csv").is_file()
-    for run in (copy / "runs").iterdir():  # as if trained where there is no eval set
-        info = json.loads((run / "run.json").read_text())
-        (run / "run.json").write_text(json.dumps(info | {"eval": list_digest([])}))
+    for file in (copy / "runs").glob("*/run.json"):  # as if trained where there is no eval set
+        info = json.loads(file.read_text())
+        file.write_text(json.dumps(info | {"eval": list_digest([])}))
     code, out, _ = cli("ensemble", "--artifacts", copy, "--name", "again")
     assert code == 0
     assert "no submission" in out

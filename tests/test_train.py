@@ -119,6 +119,14 @@ def test_folds_of_other_settings_are_not_joined(data: Path, tmp_path: Path, cli:
     assert not (tmp_path / "runs" / "mask" / "run.json").exists()
 
 
+def test_one_run_is_trained_by_one_command_at_a_time(data: Path, tmp_path: Path, cli: Cli) -> None:
+    with Store(tmp_path).run("mask").locked():
+        code, _, err = cli("train-head", "mask", "--data", data, *TINY, "--artifacts", tmp_path)
+    assert code == 2
+    assert "run 'mask' is being trained by another command" in err
+    assert not (tmp_path / "runs" / "mask").exists()
+
+
 def test_bf16_trains_and_gives_outputs_in_full_precision(data: Path, tmp_path: Path) -> None:
     probs = Run(train(data, tmp_path, "mask", precision="bf16")).load_predictions("mask", "oof", "identity").probs
     logits = np.log(probs[:, 0] / probs[:, 1]).astype(np.float32)

@@ -5,13 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.errors import ArtifactError
 from pipeline.progress import minutes
 from pipeline.store import Run
 
 
 def table(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """One row a run, the newest last; an unfinished run shows how many folds it has."""
-    return [_finished(run) if run.whole else _unfinished(run) for run in runs]
+    return [_row(run) for run in runs]
+
+
+def _row(run: Run) -> dict[str, Any]:
+    try:
+        return _finished(run) if run.whole else _unfinished(run)
+    except (ArtifactError, KeyError):
+        nothing = dict.fromkeys(("backbone", "weights", "image_size", "folds", "epochs", "seed"), "?")
+        state = "damaged; train it again with --fresh"
+        rest: dict[str, Any] = {
+            "heads": {},
+            "state": state,
+            "macro_f1": {},
+            "seconds": None,
+            "peak_memory": None,
+            "note": "",
+        }
+        return {"name": run.name} | nothing | rest
 
 
 def _finished(run: Run) -> dict[str, Any]:
