@@ -77,3 +77,17 @@ def train(data: Path, artifacts: Path, *heads: str, name: str | None = None, **s
     chosen = [head_named(head) for head in heads]
     run = train_heads(make_plan(chosen, config, data), Store(artifacts), name or default_name(chosen, config))
     return run.folder
+
+
+def press_ctrl_c_in_fold_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every training be interrupted when fold 2 begins."""
+    from pipeline.fold import FoldJob
+
+    honest = FoldJob.run
+
+    def interrupted(job: FoldJob) -> object:
+        if job.data.fold == 2:
+            raise KeyboardInterrupt
+        return honest(job)
+
+    monkeypatch.setattr(FoldJob, "run", interrupted)

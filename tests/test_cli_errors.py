@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.builders import write_competition
-from tests.conftest import TINY, Cli
+from tests.conftest import TINY, Cli, press_ctrl_c_in_fold_2
 
 
 @pytest.fixture
@@ -231,16 +231,7 @@ def test_an_artifacts_folder_that_cannot_be_written_is_one_line(
 def test_ctrl_c_ends_with_130_and_says_what_is_kept(
     data: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.fold import FoldJob
-
-    honest = FoldJob.run
-
-    def interrupted(job: FoldJob) -> object:
-        if job.data.fold == 2:
-            raise KeyboardInterrupt
-        return honest(job)
-
-    monkeypatch.setattr(FoldJob, "run", interrupted)
+    press_ctrl_c_in_fold_2(monkeypatch)
     code, _, err = cli("train-head", "mask", "--data", data, *TINY, "--artifacts", tmp_path)
     assert code == 130
     assert "stopped; 2 of 3 folds are kept" in err

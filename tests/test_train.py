@@ -23,7 +23,7 @@ from pipeline.network import build_network
 from pipeline.plan import fold_data, make_plan
 from pipeline.store import Run, Store
 from tests.builders import write_table
-from tests.conftest import TINY, Cli, train
+from tests.conftest import TINY, Cli, press_ctrl_c_in_fold_2, train
 
 
 def run_files(folder: Path) -> dict[str, bytes]:
@@ -164,13 +164,7 @@ def test_ctrl_c_in_a_later_fold_keeps_the_finished_ones(
     from pipeline.fold import FoldJob
 
     honest = FoldJob.run
-
-    def interrupted(job: FoldJob) -> object:
-        if job.data.fold == 2:
-            raise KeyboardInterrupt
-        return honest(job)
-
-    monkeypatch.setattr(FoldJob, "run", interrupted)
+    press_ctrl_c_in_fold_2(monkeypatch)
     with pytest.raises(Stopped, match="2 of 3 folds are kept"):
         train(data, tmp_path, "mask")
     run = Store(tmp_path).run("mask")

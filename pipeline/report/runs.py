@@ -75,8 +75,9 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
         memory = f"{row['peak_memory'] / 2**30:.1f} GiB" if row["peak_memory"] else "-"
         lines.append(f"{row['name']:<24} {scores:<34} {time:>8} {memory:>9}")
         network = f"{row['backbone']}, {row['weights'].rsplit('/', 1)[-1]}, {row['image_size']} px"
-        lines.append("    " + ", ".join(f"{head} ({objective})" for head, objective in row["heads"].items()))
-        lines.append(f"    {network}, {row['folds']} folds x {row['epochs']} epochs, seed {row['seed']}")
+        heads = ", ".join(f"{head} ({objective})" for head, objective in row["heads"].items())
+        lines.append(f"    {heads}, {row['folds']} folds x {row['epochs']} epochs, seed {row['seed']}")
+        lines.append(f"    {network}")
         if row["note"]:
             lines.append(f"    note: {row['note']}")
     return "\n".join(lines)
