@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from heads.registry import head_named
 from pipeline.config import TrainConfig
-from pipeline.engine import Trainer, make_optimizer, seed_everything, train_steps
+from pipeline.engine import Trainer, make_optimizer, seed_everything
 from pipeline.fold import FoldData
 from pipeline.images import Augmentation, Batch, PhotoSet, load_steps, training_steps
 from pipeline.network import build_network
@@ -25,19 +26,20 @@ from pipeline.store import Store
 from pipeline.train import cached_photos
 
 
-def speed(plan: Plan, batches: list[Batch] | object, steps: int) -> float:
+def speed(plan: Plan, batches: Iterable[Batch], steps: int) -> float:
     """Photos a second over ``steps`` training steps on ``batches``, the first two steps not counted."""
+    config = plan.config
     seed_everything(0)
-    network = build_network(plan.config, plan.task.n_outputs).to(plan.device)
-    trainer = Trainer(network, plan.task, make_optimizer(network, plan.config), plan.config, plan.device, steps)
+    network = build_network(config, plan.task.n_outputs).to(plan.device)
+    optimizer = make_optimizer(network, config)
+    trainer = Trainer(network, plan.task, optimizer, config, plan.device, steps, config.batch_size)
+    network.train()
     times, counts = [], []
     start = time.perf_counter()
-
-    def done(n: int) -> None:
+    for number, batch in enumerate(batches):
+        trainer.step(number, batch)
         times.append(time.perf_counter() - start)
-        counts.append(n)
-
-    train_steps(trainer, batches, 0, done)  # type: ignore[arg-type]
+        counts.append(len(batch[0]))
     return sum(counts[2:]) / (times[-1] - times[1])
 
 

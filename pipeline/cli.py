@@ -13,6 +13,7 @@ import typer
 
 from pipeline.config import VIEW_NAMES, TrainConfig, chosen_word, chosen_words
 from pipeline.errors import ConfigError, PipelineError, Stopped
+from pipeline.interrupts import Terminated, terminable
 
 app = typer.Typer(
     help="Train attribute heads over K folds, keep honest out-of-fold predictions, vote, and write the submission.",
@@ -54,6 +55,7 @@ def train_head(
     seed: Annotated[int | None, typer.Option(help="Seeds layers, order and augmentation [0].")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that prepare batches [chosen].")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between two checkpoints [chosen].")] = None,
     name: Annotated[str | None, typer.Option(help="The run's name [made of the heads].", metavar="RUN")] = None,
     note: Annotated[str | None, typer.Option(help="Free text, shown by `pipe runs`.")] = None,
     fixes: Annotated[str | None, typer.Option(help="A CSV path,column,value of your own label fixes.")] = None,
@@ -80,6 +82,7 @@ def train_head(
             "seed": seed,
             "device": device,
             "workers": workers,
+            "checkpoint_every": checkpoint_every,
             "note": note,
             "fixes": fixes,
             "no_fixes": no_fixes,
@@ -195,8 +198,8 @@ def data_check(
     from pipeline.check import check_data, render
     from pipeline.progress import counted
 
-    with counted("reading photos", None) as progress:
-        report = check_data(data, progress=lambda done, total: progress(1, f"{done}/{total}"))
+    with counted("reading photos", None) as display:
+        report = check_data(data, progress=lambda done, total: display.advance(1, f"{done}/{total}"))
     typer.echo(json.dumps(report.as_dict(), indent=1) if as_json else render(report))
     raise typer.Exit(0 if report.ok else 1)
 
@@ -219,12 +222,15 @@ def demo(
 
 
 def main() -> None:
-    """Run the command; a user's error ends in one line and exit code 2, Ctrl-C in 130."""
+    """Run the command; a user's error ends in one line and exit code 2, Ctrl-C in 130, SIGTERM in 143."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     try:
-        app()
+        with terminable():
+            app()
     except Stopped as stop:
-        _fail(str(stop), 130)
+        _fail(str(stop), stop.code)
+    except Terminated:
+        _fail("stopped; nothing was left half-written", 143)
     except SystemExit as leave:
         if leave.code == 130:  # typer's silent answer to Ctrl-C
             _fail("stopped; nothing was left half-written", 130)

@@ -38,6 +38,7 @@ class TrainConfig:
         seed: Seeds the new layers, the order of photos and augmentation.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto`` (bf16 on CUDA devices that have it, else fp32), ``fp32`` or ``bf16``.
+        checkpoint_every: Steps between two checkpoints; 0 = as often as takes about 1 % of the time.
         workers: Processes that prepare batches; -1 = none on a CPU, up to 8 beside an accelerator.
         fixes: Label-fix table of your own (CSV), applied after the built-in one.
         no_fixes: Leave all labels as they are.
@@ -64,6 +65,7 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    checkpoint_every: int = 0
     workers: int = -1
     fixes: str = ""
     no_fixes: bool = False
@@ -161,6 +163,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda n: 0 <= n < 2**31, "from 0 to 2147483647"),
     "device": one_of("auto", "cpu", "cuda", "mps"),
     "precision": one_of("auto", "fp32", "bf16"),
+    "checkpoint_every": (lambda n: n >= 0, "a number of steps, or 0 to let the program choose"),
     "workers": (lambda n: -1 <= n <= 256, "from 0 to 256, or -1 to let the program choose"),
 }
 

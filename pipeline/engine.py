@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -23,6 +23,21 @@ from heads.task import Task
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.images import VIEWS, Batch
+
+
+class OutOfMemory(Exception):
+    """The device has no room for ``micro_batch`` photos at once."""
+
+    def __init__(self, micro_batch: int) -> None:
+        super().__init__(f"no room for {micro_batch} photos at once")
+        self.micro_batch = micro_batch
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device's or the computer's memory is used up; each device has its own words."""
+    words = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or (isinstance(error, RuntimeError) and any(text in str(error) for text in words))
 
 
 def choose_device(name: str) -> torch.device:
@@ -67,7 +82,18 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """A network with all that a training step needs."""
+    """A network with all that a training step needs.
+
+    Attributes:
+        network: What learns.
+        task: Its heads.
+        optimizer: Of its parameters.
+        config: The settings.
+        device: Where it is.
+        total_steps: Of the whole training.
+        micro_batch: Most photos that pass through the network at once; a larger batch goes in parts whose gradients are
+            added up. The step stays that of the whole batch, but batch normalisation sees one part at a time.
+    """
 
     network: nn.Module
     task: Task
@@ -75,6 +101,7 @@ class Trainer:
     config: TrainConfig
     device: torch.device
     total_steps: int
+    micro_batch: int
 
     def step(self, number: int, batch: Batch) -> float:
         """Learn from one batch; return the sum of its samples' losses.
@@ -85,35 +112,32 @@ class Trainer:
         rate = learning_rate(number, self.total_steps, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        pixels, values = (part.to(self.device, non_blocking=True) for part in batch)
-        with autocast(self.config.precision, self.device):
-            outputs = self.network(pixels)
-        loss = self.task.losses(outputs, values).sum(dim=1).mean()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        parts = [self._learn(pixels, values, len(batch[0])) for pixels, values in parts_of(batch, self.micro_batch)]
         self.optimizer.step()
-        mean = float(loss.detach())
+        mean = sum(float(part) for part in parts)
         if not math.isfinite(mean):
-            raise ConfigError(f"the loss became {mean} at step {number}; use a lower --lr than {self.config.lr:g}")
-        return mean * len(pixels)
+            raise ConfigError(
+                f"the loss became {mean} at step {number}; use a lower --lr than {self.config.lr:g} (and --fresh, "
+                "or another --name)"
+            )
+        return mean * len(batch[0])
+
+    def _learn(self, pixels: Tensor, values: Tensor, n: int) -> Tensor:
+        """Add the gradients of one part of a batch of ``n`` photos; its share of the batch's mean loss."""
+        with autocast(self.config.precision, self.device):
+            outputs = self.network(pixels.to(self.device, non_blocking=True))
+        losses = self.task.losses(outputs, values.to(self.device, non_blocking=True))
+        loss = losses.sum(dim=1).sum() / n
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
 
-def train_steps(trainer: Trainer, batches: Iterable[Batch], first: int, done: Callable[[int], None]) -> float:
-    """Train on ``batches``, the first being step number ``first``; return the mean loss of a sample.
-
-    Args:
-        trainer: Network, task and optimiser.
-        batches: Pixels and values.
-        first: Number of the first step in the whole training.
-        done: Called after each step with the number of photos it held.
-    """
-    trainer.network.train()
-    total, count = 0.0, 0
-    for number, batch in enumerate(batches, start=first):
-        total += trainer.step(number, batch)
-        count += len(batch[0])
-        done(len(batch[0]))
-    return total / count
+def parts_of(batch: Batch, size: int) -> list[Batch]:
+    """The batch in nearly equal parts of about ``size`` photos; never one alone: batch normalisation needs two."""
+    n = len(batch[0])
+    count = max(1, min(math.ceil(n / size), n // 2))
+    return list(zip(*(part.tensor_split(count) for part in batch), strict=True))
 
 
 @torch.inference_mode()
@@ -160,6 +184,28 @@ def head_scores(task: Task, outputs: Tensor, values: FloatArray) -> Iterator[tup
             "macro_f1": float(f1.mean()),
         }
         yield head.name, scores | {f"f1_{name}": float(value) for name, value in zip(head.classes, f1, strict=True)}
+
+
+def probabilities(task: Task, outputs: Tensor) -> tuple[FloatArray, ...]:
+    """The (N, C) probabilities of every head, in double precision so that rows sum to 1."""
+    return tuple(probs.numpy() for probs in task.decode(outputs.double()))
+
+
+def absolute_errors(task: Task, views: Sequence[Tensor], values: FloatArray) -> dict[str, tuple[float, int]]:
+    """Sum and number of absolute errors of each head that expects a value, in the label's unit, views averaged.
+
+    Args:
+        task: The heads.
+        views: (N, K) outputs of each view.
+        values: (N, H) values of the heads, NaN = not labelled.
+    """
+    errors = {}
+    for index, (head, objective) in enumerate(zip(task.heads, task.objectives, strict=True)):
+        if objective.expect is not None:
+            of_views = [objective.expect(task.split(view.double())[index]).numpy() for view in views]
+            apart = np.abs(np.mean(of_views, axis=0) - values[:, index])
+            errors[head.name] = float(np.nansum(apart)), int((~np.isnan(apart)).sum())
+    return errors
 
 
 def peak_memory(device: torch.device) -> int:

@@ -5,7 +5,7 @@ PipelineError
 ├── LayoutError      photos, label tables or folders that are not as they should be
 ├── NetworkError     a backbone or weights file that does not exist or does not fit
 ├── ArtifactError    a run or ensemble that is missing, incomplete, different or cannot be written
-└── Stopped          Ctrl-C, with what is kept
+└── Stopped          Ctrl-C or SIGTERM, with what is kept
 
 ``heads.base.HeadError`` and ``ensemble.predictions.EnsembleError`` stand beside it: their packages know nothing of
 this one.
@@ -33,4 +33,9 @@ class ArtifactError(PipelineError):
 
 
 class Stopped(PipelineError):
-    """The user pressed Ctrl-C; what was finished is kept."""
+    """The user pressed Ctrl-C, or the system sent SIGTERM; what was done is kept."""
+
+    def __init__(self, message: str, code: int) -> None:
+        """Say what is kept, and with which exit code to leave: 130 after Ctrl-C, 143 after SIGTERM."""
+        super().__init__(message)
+        self.code = code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
@@ -83,6 +84,26 @@ def remove(files: Iterable[Path]) -> None:
             file.unlink(missing_ok=True)
         except OSError as error:
             raise ArtifactError(f"cannot remove {file}: {reason(error)}") from error
+
+
+def checksum(content: bytes) -> str:
+    """The SHA-256 of ``content`` in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_checksum(file: Path) -> str:
+    """The SHA-256 of a file in hex.
+
+    Raises:
+        ArtifactError: It is missing or cannot be read.
+    """
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise ArtifactError(f"no file {file}") from None
+    except OSError as error:
+        raise ArtifactError(f"cannot read {file}: {error}") from error
 
 
 def write_bytes(file: Path, content: bytes) -> None:

@@ -50,8 +50,14 @@ def finish(plan: Plan, run: Run) -> None:
     write_csv(run.folder / "history.csv", history[0], [[_plain(value) for value in row.values()] for row in history])
     people = zip(plan.data.samples.ids, plan.data.samples.persons, plan.folds, strict=True)
     write_csv(run.folder / "folds.csv", ["sample_id", "person_id", "fold"], people)
-    write_json(run.folder / "run.json", _info(plan, facts, scores))
+    files = run.checksums(sorted(file.name for file in run.folder.iterdir() if _is_lasting(file.name)))
+    write_json(run.folder / "run.json", _info(plan, facts, scores) | {"files": files})
     run.drop_parts(plan.config.folds)
+
+
+def _is_lasting(name: str) -> bool:
+    """Whether a file of a run's folder belongs to the finished run."""
+    return name.endswith((".safetensors", ".csv")) or (name.endswith(".npz") and not name.startswith("fold"))
 
 
 def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
@@ -69,6 +75,9 @@ def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
         "device": sorted({fact["device"] for fact in facts}),
         "threads": torch.get_num_threads(),
         "seconds": round(sum(fact["seconds"] for fact in facts), 1),
+        "checkpoint_seconds": round(sum(fact["checkpoint_seconds"] for fact in facts), 1),
+        "resumed": sum(fact["resumed"] for fact in facts),
+        "micro_batch": min(fact["micro_batch"] for fact in facts),
         "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
         "peak_memory": max(fact["peak_memory"] for fact in facts),
     }

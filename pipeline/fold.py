@@ -5,10 +5,10 @@ N photos, T eval photos, H heads, C classes.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,21 +18,39 @@ from heads.base import FloatArray, IntArray
 from heads.task import Task
 from pipeline.config import TrainConfig
 from pipeline.engine import (
+    OutOfMemory,
     Trainer,
+    absolute_errors,
     clock,
     head_scores,
+    is_out_of_memory,
     learning_rate,
     make_optimizer,
     outputs_of,
     peak_memory,
+    probabilities,
     seed_everything,
-    train_steps,
 )
-from pipeline.images import Augmentation, PhotoSet, Pixels, load_steps, stable_number, training_steps
-from pipeline.network import Network, build_network
+from pipeline.errors import ArtifactError
+from pipeline.images import Augmentation, Batch, PhotoSet, Pixels, load_steps, stable_number, training_steps
+from pipeline.interrupts import Stopping, never
+from pipeline.network import build_network
+from pipeline.state import Progress, Row, Tensors, restore, tensors_of
 
-Row = dict[str, float]
 Report = Callable[[int, str], None]
+
+
+class Saver(Protocol):
+    """Where a fold in training is kept; ``pipeline.checkpoints.Checkpoints`` is one."""
+
+    def due(self, step: int, *, epoch_ends: bool) -> bool:
+        """Whether to save after ``step`` steps."""
+
+    def save(self, progress: Progress, tensors: Tensors) -> None:
+        """Keep this state."""
+
+    def load(self) -> tuple[Progress, Tensors] | None:
+        """The newest state; None when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +84,14 @@ class FoldResult:
         test: View -> probabilities of the eval photos, (T, C) a head.
         absolute_errors: Head -> absolute errors in the label's unit, their sum and number, where its objective has an
             expected value.
-        history: One row an epoch.
-        seconds: Time taken.
-        peak_memory: Bytes.
+        progress: What the training went through.
     """
 
-    weights: dict[str, Tensor]
+    weights: Tensors
     held_out: dict[str, tuple[FloatArray, ...]]
     test: dict[str, tuple[FloatArray, ...]]
     absolute_errors: dict[str, tuple[float, int]]
-    history: list[Row]
-    seconds: float
-    peak_memory: int
+    progress: Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +104,12 @@ class FoldJob:
         config: The settings.
         device: Where to run.
         workers: Processes that prepare training batches.
+        micro_batch: Most photos that pass through the network at once.
         report: Called with (photos done, where it is) after each batch.
+        skip: Called with the number of photos that need not be seen, since the fold goes on from a checkpoint.
         epoch_done: Called with each finished row of the history.
+        saver: Where checkpoints are kept, if they are.
+        stopping: Tells what to raise when somebody asks to stop; looked at after each batch.
     """
 
     task: Task
@@ -99,8 +117,12 @@ class FoldJob:
     config: TrainConfig
     device: torch.device
     workers: int
+    micro_batch: int
     report: Report
     epoch_done: Callable[[Row], None]
+    skip: Callable[[int], None] = lambda n: None
+    saver: Saver | None = None
+    stopping: Stopping = never
 
     @property
     def key(self) -> tuple[int, ...]:
@@ -108,96 +130,156 @@ class FoldJob:
         return self.config.seed, stable_number("+".join(head.name for head in self.task.heads)), self.data.fold
 
     def run(self) -> FoldResult:
-        """Train a fresh network on the training rows and predict what it has not seen.
+        """Train a network on the training rows and predict what it has not seen.
 
-        The last epoch's weights are used: choosing an epoch by the held-out rows would flatter their predictions.
+        It is a fresh one, or that of the newest checkpoint, and ends in the same bytes. The last epoch's weights are
+        used: choosing an epoch by the held-out rows would flatter their predictions.
+
+        Raises:
+            ArtifactError: The checkpoint is of another network.
+            OutOfMemory: The device has no room for so many photos at once.
         """
-        elapsed = clock()
+        config = self.config
+        steps = training_steps(self.data.train, batch_size=config.batch_size, epochs=config.epochs, key=self.key)
         seed_everything(*self.key)
-        network = build_network(self.config, self.task.n_outputs).to(self.device)
-        data, views = self.data, self.config.views
-        history, outputs = self._train(network)
-        held_out = {views[0]: outputs}
-        for view in views[1:]:
-            held_out[view] = self._predict(network, data.photos, data.held_out, view, "held-out")
+        network = build_network(config, self.task.n_outputs).to(self.device)
+        optimizer = make_optimizer(network, config)
+        progress = self._begin(network, optimizer, len(steps))
+        trainer = Trainer(network, self.task, optimizer, config, self.device, len(steps), progress.micro_batch)
+        try:
+            return _Work(self, trainer, progress, clock(), progress.seconds).run(steps)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise OutOfMemory(progress.micro_batch) from error
+            raise
+
+    def _begin(self, network: torch.nn.Module, optimizer: torch.optim.Optimizer, total_steps: int) -> Progress:
+        """Where to begin: at the newest checkpoint, which is then put in place, or at the first step."""
+        found = self.saver.load() if self.saver else None
+        if found is None:
+            return Progress(self.micro_batch)
+        progress, tensors = found
+        try:
+            if not progress.fits(total_steps, self.config.epochs):
+                raise ValueError(f"it is at step {progress.step} in epoch {len(progress.history) + 1}")
+            restore(tensors, network, optimizer)
+        except (KeyError, IndexError, ValueError, RuntimeError) as error:
+            raise ArtifactError(
+                f"the checkpoint of fold {self.data.fold} does not fit its network ({error}); start over with --fresh"
+            ) from error
+        progress.resumed += 1
+        progress.micro_batch = min(progress.micro_batch, self.micro_batch)
+        return progress
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A fold that is being run: the job, its network, where it is, and the time."""
+
+    job: FoldJob
+    trainer: Trainer
+    progress: Progress
+    elapsed: Callable[[], float]
+    before: float
+
+    def run(self, steps: list[tuple[int, IntArray]]) -> FoldResult:
+        """Train, then predict the held-out and the eval photos in every view."""
+        job, data, views = self.job, self.job.data, self.job.config.views
+        outputs = self._train(steps)
+        first, *others = views
+        held_out = {first: self._judge("held-out") if outputs is None else outputs}
+        for view in others:
+            held_out[view] = self._predict(data.photos, data.held_out, view, "held-out")
         rows = np.arange(len(data.test))
-        test = {view: self._predict(network, data.test, rows, view, "eval") for view in views} if len(rows) else {}
+        test = {view: self._predict(data.test, rows, view, "eval") for view in views} if len(rows) else {}
+        self._take_stock()
         return FoldResult(
-            weights={name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()},
-            held_out={view: self._probabilities(outputs) for view, outputs in held_out.items()},
-            test={view: self._probabilities(outputs) for view, outputs in test.items()},
-            absolute_errors=self._absolute_errors(list(held_out.values())),
-            history=history,
-            seconds=elapsed(),
-            peak_memory=peak_memory(self.device),
+            weights={name: t.detach().cpu().contiguous() for name, t in self.trainer.network.state_dict().items()},
+            held_out={view: probabilities(job.task, outputs) for view, outputs in held_out.items()},
+            test={view: probabilities(job.task, outputs) for view, outputs in test.items()},
+            absolute_errors=absolute_errors(job.task, list(held_out.values()), data.values[data.held_out]),
+            progress=self.progress,
         )
 
-    def _train(self, network: Network) -> tuple[list[Row], Tensor]:
-        """Train ``network`` in place; the history and the last epoch's outputs for the held-out rows."""
-        config, data = self.config, self.data
-        epochs, size = config.epochs, config.batch_size
-        steps = training_steps(data.train, batch_size=size, epochs=epochs, key=self.key)
-        photos = PhotoSet(data.photos, data.values, Augmentation(config.augment, self.key))
-        batches = iter(load_steps(photos, steps, self.workers, pin=self.device.type == "cuda"))
-        trainer = Trainer(network, self.task, make_optimizer(network, config), config, self.device, len(steps))
-        per_epoch = len(steps) // epochs
-        history: list[Row] = []
-        outputs = torch.empty(0)
-        for epoch in range(epochs):
-            elapsed, place = clock(), itertools.count(1)
+    def _train(self, steps: list[tuple[int, IntArray]]) -> Tensor | None:
+        """Do the steps that are not yet done; the last judged outputs for the held-out rows, if any were judged."""
+        job, progress, config = self.job, self.progress, self.job.config
+        per_epoch = len(steps) // config.epochs
+        photos = PhotoSet(job.data.photos, job.data.values, Augmentation(config.augment, job.key))
+        job.skip(sum(len(rows) for _, rows in steps[: progress.step]) + len(progress.history) * len(job.data.held_out))
+        batches = iter(load_steps(photos, steps[progress.step :], job.workers, pin=job.device.type == "cuda"))
+        outputs = None
+        for epoch in range(len(progress.history), config.epochs):
+            place = f"epoch {epoch + 1}/{config.epochs}"
+            self._train_epoch(batches, place, (epoch * per_epoch, (epoch + 1) * per_epoch))
+            outputs = self._judge(f"{place} judged")
+            progress.end_epoch(self._row(epoch, len(steps), outputs))
+            job.epoch_done(progress.history[-1])
+        return outputs
 
-            def done(n: int, epoch: int = epoch, place: Iterator[int] = place) -> None:
-                self.report(n, f"epoch {epoch + 1}/{epochs} batch {next(place)}/{per_epoch}")
+    def _train_epoch(self, batches: Iterator[Batch], place: str, steps: tuple[int, int]) -> None:
+        """Go on to the end of an epoch, which lasts from the first to the second of ``steps``."""
+        progress, (first, end) = self.progress, steps
+        self.trainer.network.train()
+        elapsed, before = clock(), progress.epoch_seconds
+        while progress.step < end:
+            batch = next(batches)
+            progress.loss += self.trainer.step(progress.step, batch)
+            progress.photos += len(batch[0])
+            progress.step += 1
+            progress.epoch_seconds = before + elapsed()
+            self.job.report(len(batch[0]), f"{place} batch {progress.step - first}/{end - first}")
+            self._save_if_due(epoch_ends=progress.step == end)
 
-            loss = train_steps(trainer, itertools.islice(batches, per_epoch), epoch * per_epoch, done)
-            seconds = elapsed()
-            outputs = self._predict(
-                network, data.photos, data.held_out, config.views[0], f"epoch {epoch + 1}/{epochs} judged"
-            )
-            history.append(self._row(epoch, loss, seconds, len(steps), outputs))
-            self.epoch_done(history[-1])
-        return history, outputs
+    def _save_if_due(self, *, epoch_ends: bool = False) -> None:
+        """Write a checkpoint when it is time for one.
 
-    def _row(self, epoch: int, loss: float, seconds: float, total_steps: int, outputs: Tensor) -> Row:
+        Raises:
+            BaseException: What somebody asked to stop with; a checkpoint is written first.
+        """
+        saver, stop = self.job.saver, self.job.stopping()
+        if saver and (stop or saver.due(self.progress.step, epoch_ends=epoch_ends)):
+            self._take_stock()
+            saver.save(self.progress, tensors_of(self.trainer.network, self.trainer.optimizer))
+        if stop:
+            raise stop
+
+    def _take_stock(self) -> None:
+        self.progress.seconds = self.before + self.elapsed()
+        self.progress.peak_memory = max(self.progress.peak_memory, peak_memory(self.job.device))
+
+    def _judge(self, what: str) -> Tensor:
+        """The (n, K) outputs for the held-out rows in the first view."""
+        return self._predict(self.job.data.photos, self.job.data.held_out, self.job.config.views[0], what)
+
+    def _row(self, epoch: int, total_steps: int, outputs: Tensor) -> Row:
         """One line of ``history.csv``."""
-        last_step = (epoch + 1) * total_steps // self.config.epochs - 1
+        job, progress = self.job, self.progress
+        last_step = (epoch + 1) * total_steps // job.config.epochs - 1
         row = {
-            "fold": float(self.data.fold),
+            "fold": float(job.data.fold),
             "epoch": float(epoch + 1),
-            "train_loss": loss,
-            "lr": learning_rate(last_step, total_steps, self.config),
-            "seconds": seconds,
-            "images_per_second": len(self.data.train) / seconds,
+            "train_loss": progress.loss / progress.photos,
+            "lr": learning_rate(last_step, total_steps, job.config),
+            "seconds": progress.epoch_seconds,
+            "images_per_second": len(job.data.train) / progress.epoch_seconds,
         }
-        for head, scores in head_scores(self.task, outputs, self.data.values[self.data.held_out]):
+        for head, scores in head_scores(job.task, outputs, job.data.values[job.data.held_out]):
             row |= {f"{head}_{name}": value for name, value in scores.items()}
         return row
 
-    def _predict(self, network: Network, photos: Pixels, rows: IntArray, view: str, what: str) -> Tensor:
+    def _predict(self, photos: Pixels, rows: IntArray, view: str, what: str) -> Tensor:
         """The (n, K) outputs for one view of these rows."""
-        size = self.config.batch_size
+        job, size = self.job, min(self.job.config.batch_size, self.progress.micro_batch)
         steps = [(0, rows[start : start + size]) for start in range(0, len(rows), size)]
         loader = load_steps(PhotoSet(photos, np.full((len(photos), 1), np.nan)), steps, workers=0)
         done = partial(self._predicted, what=f"{what} {view}")
-        return outputs_of(network, loader, view, config=self.config, device=self.device, done=done)
+        return outputs_of(self.trainer.network, loader, view, config=job.config, device=job.device, done=done)
 
     def _predicted(self, n: int, what: str) -> None:
-        self.report(n, what)
-
-    def _probabilities(self, outputs: Tensor) -> tuple[FloatArray, ...]:
-        """The (n, C) probabilities of every head, in double precision so that rows sum to 1."""
-        return tuple(probs.numpy() for probs in self.task.decode(outputs.double()))
-
-    def _absolute_errors(self, outputs: list[Tensor]) -> dict[str, tuple[float, int]]:
-        """Sum and number of absolute errors on the held-out rows of each head that expects a value, views averaged."""
-        errors = {}
-        values = self.data.values[self.data.held_out]
-        for index, (head, objective) in enumerate(zip(self.task.heads, self.task.objectives, strict=True)):
-            if objective.expect is not None:
-                of_views = [objective.expect(self.task.split(view.double())[index]).numpy() for view in outputs]
-                apart = np.abs(np.mean(of_views, axis=0) - values[:, index])
-                errors[head.name] = float(np.nansum(apart)), int((~np.isnan(apart)).sum())
-        return errors
+        self.job.report(n, what)
+        if self.job.stopping():
+            self._save_if_due()
 
 
 def workload(data: FoldData, config: TrainConfig) -> int:

@@ -184,12 +184,14 @@ def load_steps(
         pin_memory=pin,
         prefetch_factor=2 if workers else None,
         worker_init_fn=_quiet_worker,
+        generator=torch.Generator(),  # else every loader draws from the random numbers that the network uses
     )
 
 
 def _quiet_worker(_: int) -> None:
-    """One thread a worker, and Ctrl-C left to the main process."""
+    """One thread a worker; Ctrl-C and SIGTERM, which may reach the whole group, are left to the main process."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)

@@ -27,7 +27,9 @@ from pipeline.network import try_network
 from pipeline.samples import Dataset, labelled_rows, list_digest
 
 # settings that may differ between the folds of one run
-FREE = ("workers", "note", "device")
+FREE = ("checkpoint_every", "workers", "note", "device")
+# the code that decides what a fold learns and predicts
+CODE = ("heads", "pipeline/engine.py", "pipeline/fold.py", "pipeline/images.py", "pipeline/network.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,20 @@ class Plan:
             "folds": fold_digest(self.data.samples, self.folds),
             "eval": list_digest(self.data.test_ids),
             "weights": _weights_digest(self.config.weights),
-            "version": version("headfold"),
+            "code": code_digest(),
         }
 
     def digest(self) -> str:
         """A fingerprint of the settings, kept with every fold."""
         return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def code_digest() -> str:
+    """The version, and a fingerprint of the code that decides what a fold learns and predicts."""
+    root = Path(__file__).parent.parent
+    found = [file for place in CODE for file in sorted((root / place).glob("*.py")) or [root / place]]
+    content = b"".join(file.read_bytes() for file in found)
+    return f"{version('headfold')}+{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 def _weights_digest(weights: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -24,9 +25,22 @@ def say(line: str) -> None:
     CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Display:
+    """How far a job is.
+
+    Attributes:
+        advance: Called with (photos done more, what is being done).
+        skip: Called with the number of photos that need not be seen after all; negative = must be seen again.
+    """
+
+    advance: Callable[[int, str], None]
+    skip: Callable[[int], None]
+
+
 @contextmanager
-def counted(label: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
-    """Show how far a job is; gives a function to call with (photos done more, what is being done).
+def counted(label: str, total: int | None) -> Iterator[Display]:
+    """Show how far a job is.
 
     On a terminal one live line; elsewhere nothing, so that log files keep only whole lines.
 
@@ -35,10 +49,10 @@ def counted(label: str, total: int | None) -> Iterator[Callable[[int, str], None
         total: How many photos it will see, when that is known.
     """
     if not CONSOLE.is_terminal:
-        yield lambda n, text: None
+        yield Display(lambda n, text: None, lambda n: None)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
         TextColumn("{task.percentage:3.0f}%"),
         Rate(),
@@ -46,7 +60,12 @@ def counted(label: str, total: int | None) -> Iterator[Callable[[int, str], None
     )
     with Progress(*columns, console=CONSOLE, transient=True, refresh_per_second=4) as progress:
         task = progress.add_task(label, total=total)
-        yield lambda n, text: progress.update(task, advance=n, description=f"{label} {text}".rstrip())
+
+        def skip(n: int) -> None:
+            shown = progress.tasks[0]
+            progress.update(task, total=None if shown.total is None else shown.total - n)
+
+        yield Display(lambda n, text: progress.update(task, advance=n, description=f"{label} {text}".rstrip()), skip)
 
 
 def minutes(seconds: float) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import shutil
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from ensemble.predictions import Predictions
 from pipeline.errors import ArtifactError
-from pipeline.files import Arrays, atomic, read_arrays, read_json, reason, write_arrays
+from pipeline.files import Arrays, atomic, file_checksum, read_arrays, read_json, reason, remove, write_arrays
+from pipeline.locks import locked
 
 
 def save_predictions(file: Path, predictions: Predictions) -> None:
@@ -48,9 +49,14 @@ class Run:
         return (self.folder / "settings.json").is_file()
 
     @property
-    def has_folds(self) -> bool:
-        """Whether any fold is kept here."""
-        return any(self.folder.glob("fold*.json"))
+    def checkpoints(self) -> Path:
+        """Where folds in training are kept."""
+        return self.folder / "checkpoints"
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a fold or a checkpoint is kept here, which other settings must not touch."""
+        return any(self.folder.glob("fold*.json")) or any(self.checkpoints.glob("*.json"))
 
     def info(self) -> dict[str, Any]:
         """What ``run.json`` says."""
@@ -66,13 +72,30 @@ class Run:
 
     def drop_parts(self, n_folds: int) -> None:
         """Remove what ``run.json`` and the joined predictions now hold."""
-        for fold in range(n_folds):
-            for suffix in ("json", "npz"):
-                (self.folder / f"fold{fold}.{suffix}").unlink(missing_ok=True)
+        remove(self.folder / f"fold{fold}.{suffix}" for fold in range(n_folds) for suffix in ("json", "npz"))
 
     def fold_done(self, fold: int) -> bool:
         """Whether this fold is trained and kept."""
-        return all((self.folder / f"fold{fold}.{suffix}").is_file() for suffix in ("json", "npz", "safetensors"))
+        return (self.folder / f"fold{fold}.json").is_file()
+
+    def drop_fold(self, fold: int) -> None:
+        """Remove one fold."""
+        remove(self.folder / f"fold{fold}.{suffix}" for suffix in ("json", "npz", "safetensors"))
+
+    def faults(self, checksums: Mapping[str, str]) -> list[str]:
+        """What is wrong with the files of this folder that have these SHA-256, a line each."""
+        found = []
+        for name, expected in checksums.items():
+            try:
+                if file_checksum(self.folder / name) != expected:
+                    found.append(f"{name} is damaged: its checksum differs")
+            except ArtifactError as error:
+                found.append(str(error))
+        return found
+
+    def checksums(self, names: Iterable[str]) -> dict[str, str]:
+        """File name -> SHA-256 of these files of the run."""
+        return {name: file_checksum(self.folder / name) for name in names}
 
     def save_predictions(self, head: str, part: str, view: str, predictions: Predictions) -> None:
         """Keep the predictions of one head for ``oof`` or ``test`` in one view."""
@@ -97,31 +120,17 @@ class Run:
             raise ArtifactError(f"run {self.name!r}: {file.name} is damaged: {error}") from error
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run for one command; the lock goes with the process, however it ends.
+    def locked(self) -> Iterator[str]:
+        """Hold the run for one command, and sweep up what a killed one left; gives a line about it, or the empty text.
 
         Raises:
             ArtifactError: Another command trains it, or the folder cannot be written.
         """
-        if sys.platform == "win32":
-            yield
-            return
-        import fcntl
-
-        file = self.folder.with_name(f".{self.name}.lock")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            handle = file.open("w")
-        except OSError as error:
-            raise ArtifactError(f"cannot write {file}: {reason(error)}") from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ArtifactError(
-                    f"run {self.name!r} is being trained by another command; wait for it, or give another --name"
-                ) from None
-            yield
+        with locked(self.folder.with_name(f".{self.name}.lock"), f"run {self.name!r}") as former:
+            remove(file for folder in (self.folder, self.checkpoints) for file in folder.glob(".*") if file.is_file())
+            for removed in self.folder.parent.glob(f".{glob.escape(self.name)}.removed-*"):
+                shutil.rmtree(removed, ignore_errors=True)
+            yield former
 
     def clear(self) -> None:
         """Remove everything; a kill in the middle leaves nothing under this name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,14 +12,18 @@ from typing import Any
 import numpy as np
 
 from heads.base import Head
+from pipeline.checkpoints import Checkpoints, machine_of
 from pipeline.config import TrainConfig
-from pipeline.errors import ArtifactError, Stopped
+from pipeline.errors import ArtifactError, LayoutError, Stopped
 from pipeline.files import SCHEMA, Arrays, write_arrays, write_bytes, write_json
 from pipeline.finish import finish
-from pipeline.fold import FoldData, FoldJob, FoldResult, Row, workload
+from pipeline.fold import FoldData, FoldJob, FoldResult, workload
 from pipeline.images import Pixels, read_all
+from pipeline.interrupts import Terminated, noted
 from pipeline.plan import Plan, fold_data
 from pipeline.progress import counted, minutes, say
+from pipeline.recover import run_patiently
+from pipeline.state import Row
 from pipeline.store import Run, Store
 
 READER = 1  # counts changes of how photos are read and resized, which make older caches useless
@@ -32,14 +37,19 @@ def default_name(heads: Iterable[Head], config: TrainConfig) -> str:
 def train_heads(plan: Plan, store: Store, name: str, *, only: int | None = None, fresh: bool = False) -> Run:
     """Train all folds that are not yet there, or ``only`` one, and make the run whole when none lacks.
 
+    An interrupted fold goes on from its last checkpoint, and the run ends in the same bytes as one that was not
+    interrupted (on a CPU, with the same threads and library versions).
+
     Raises:
         ArtifactError: Another run has the name, another command trains it, or files cannot be written.
-        Stopped: Ctrl-C; finished folds are kept.
+        Stopped: Ctrl-C or SIGTERM; finished folds are kept, and a checkpoint of the one in training.
     """
     if fresh and only is not None:
         raise ArtifactError("--fresh removes all folds of the run; use it without --fold")
     run = store.run(name)
-    with run.locked():
+    with run.locked() as former:
+        if former and not fresh:
+            say(former)
         _train_run(plan, store, run, only=only, fresh=fresh)
     return run
 
@@ -50,27 +60,46 @@ def _train_run(plan: Plan, store: Store, run: Run, *, only: int | None, fresh: b
         run.clear()
     _claim(run, plan)
     if run.whole:
+        if faults := run.faults(run.info()["files"]):
+            raise ArtifactError(f"run {run.name!r}: {faults[0]}; restore it, or train the run again with --fresh")
+        run.drop_parts(n_folds)
         say(f"run {run.name!r} is already finished with these settings; --fresh trains it again")
         return
-    lacking = [fold for fold in range(n_folds) if not run.fold_done(fold)]
+    lacking = [fold for fold in range(n_folds) if not _kept(run, fold)]
     wanted = [fold for fold in lacking if only in (None, fold)]
     if len(lacking) < n_folds:
         say(f"{n_folds - len(lacking)} of {n_folds} folds are there already")
     try:
         _train_folds(plan, store, run, wanted)
-    except KeyboardInterrupt:
+        if all(run.fold_done(fold) for fold in range(n_folds)):
+            finish(plan, run)
+    except (KeyboardInterrupt, Terminated) as stop:
         kept = sum(run.fold_done(fold) for fold in range(n_folds))
+        begun = " and a checkpoint of the next" if any(run.checkpoints.glob("*.json")) else ""
         raise Stopped(
-            f"stopped; {kept} of {n_folds} folds are kept in {run.folder}, the same command goes on"
+            f"stopped; {kept} of {n_folds} folds{begun} are kept in {run.folder}, the same command goes on",
+            143 if isinstance(stop, Terminated) else 130,
         ) from None
-    if not run.whole and all(run.fold_done(fold) for fold in range(n_folds)):
-        finish(plan, run)
+
+
+def _kept(run: Run, fold: int) -> bool:
+    """Whether a fold is trained and its files are as they were written; a damaged one is told and dropped."""
+    if not run.fold_done(fold):
+        return False
+    try:
+        faults = run.faults(run.fold(fold)[0]["files"])
+    except ArtifactError as error:
+        faults = [str(error)]
+    if faults:
+        say(f"fold {fold} of run {run.name!r}: {faults[0]}; it is trained again")
+        run.drop_fold(fold)
+    return not faults
 
 
 def _claim(run: Run, plan: Plan) -> None:
     """Note the settings in the run's folder, or check that they are those noted there."""
     settings = plan.settings()
-    if not run.whole and not run.has_folds:
+    if not run.whole and not run.has_work:
         write_json(run.folder / "settings.json", settings)
         return
     changed = list(_differences(run.settings(), settings))
@@ -98,30 +127,61 @@ def _train_folds(plan: Plan, store: Store, run: Run, folds: list[int]) -> None:
     test = cached_photos(store, data.test_paths, plan.config.image_size, "reading eval photos")
     jobs = [fold_data(plan, fold, photos, test) for fold in folds]
     label = "+".join(head.name for head in plan.task.heads)
-    with counted(label, sum(workload(job, plan.config) for job in jobs)) as report:
+    with counted(label, sum(workload(job, plan.config) for job in jobs)) as display, noted() as stopping:
         for job in jobs:
             where = f"fold {job.fold} of {plan.config.folds}"
 
             def advance(n: int, text: str, where: str = where) -> None:
-                report(n, f"{where} {text}")
+                display.advance(n, f"{where} {text}")
 
-            result = FoldJob(plan.task, job, plan.config, plan.device, plan.workers, advance, _say_epoch).run()
+            saver = Checkpoints(
+                run.checkpoints, job.fold, plan.digest(), machine_of(plan.device), plan.config.checkpoint_every
+            )
+            result = run_patiently(
+                FoldJob(
+                    plan.task,
+                    job,
+                    plan.config,
+                    plan.device,
+                    plan.workers,
+                    smallest_micro_batch(plan, run),
+                    advance,
+                    _say_epoch,
+                    display.skip,
+                    saver,
+                    stopping,
+                )
+            )
             keep(plan, run, job, result)
-            say(f"{where} done in {minutes(result.seconds)}")
+            saver.clear()
+            say(f"{where} done in {minutes(result.progress.seconds)}")
+
+
+def smallest_micro_batch(plan: Plan, run: Run) -> int:
+    """How many photos at once the memory is known to hold: what the folds before came down to, else a whole batch."""
+    kept = [int(run.fold(fold)[0]["micro_batch"]) for fold in range(plan.config.folds) if run.fold_done(fold)]
+    return min([plan.config.batch_size, *kept])
 
 
 def cached_photos(store: Store, paths: tuple[Path, ...], size: int, label: str) -> Pixels:
-    """The (N, S, S, 3) resized photos, kept on disk between runs; a damaged photo shows here, before any training."""
+    """The (N, S, S, 3) resized photos, kept on disk between runs; a damaged photo shows here, before any training.
+
+    Raises:
+        LayoutError: A photo is no longer there, or cannot be read.
+    """
     if not paths:
         return np.empty((0, size, size, 3), dtype=np.uint8)
-    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    try:
+        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    except OSError as error:
+        raise LayoutError(f"cannot read the image {error.filename}: {error.strerror}") from error
     key = hashlib.sha256(repr((READER, size, stats)).encode()).hexdigest()[:16]
 
     def build() -> Iterable[Pixels]:
-        with counted(label, len(paths)) as report:
+        with counted(label, len(paths)) as display:
             for photo in read_all(paths, size):
                 yield photo
-                report(1, "")
+                display.advance(1, "")
 
     return store.photos(key, (len(paths), size, size, 3), build)
 
@@ -149,11 +209,10 @@ def keep(plan: Plan, run: Run, job: FoldData, result: FoldResult) -> None:
         "schema": SCHEMA,
         "fold": job.fold,
         "settings": plan.digest(),
+        "files": run.checksums([f"fold{job.fold}.safetensors", f"fold{job.fold}.npz"]),
         "device": plan.device.type,
-        "seconds": round(result.seconds, 1),
-        "peak_memory": result.peak_memory,
         "absolute_errors": result.absolute_errors,
-        "history": result.history,
+        **dataclasses.asdict(result.progress),
     }
     write_json(run.folder / f"fold{job.fold}.json", facts)
 
@@ -180,7 +239,9 @@ def try_one_batch(plan: Plan) -> None:
     tests = list(read_all(plan.data.test_paths[:size], plan.config.image_size))
     test = np.stack(tests) if tests else np.empty((0, *photos.shape[1:]), dtype=np.uint8)
     job = fold_data(small, 0, photos, test)
-    result = FoldJob(plan.task, job, small.config, plan.device, plan.workers, lambda n, text: None, _say_epoch).run()
+    result = run_patiently(
+        FoldJob(plan.task, job, small.config, plan.device, plan.workers, size, lambda n, text: None, _say_epoch)
+    )
     for view, parts in result.held_out.items():
         names = ", ".join(f"{h.name} {p.shape[0]} x {p.shape[1]}" for h, p in zip(plan.task.heads, parts, strict=True))
         say(f"view {view}: held-out {names}; eval {len(test)}")

@@ -14,7 +14,7 @@ from ensemble.predictions import Predictions
 from heads.registry import HEADS
 from heads.task import Task
 from pipeline.config import TrainConfig
-from pipeline.engine import Trainer, learning_rate, make_optimizer, train_steps
+from pipeline.engine import Trainer, learning_rate, make_optimizer
 from pipeline.errors import ArtifactError, ConfigError, Stopped
 from pipeline.folds import make_folds
 from pipeline.images import VIEWS, read_resized
@@ -117,14 +117,6 @@ def test_folds_of_other_settings_are_not_joined(data: Path, tmp_path: Path, cli:
     assert code == 2
     assert "fold 1 of run 'mask' was trained with other settings" in err
     assert not (tmp_path / "runs" / "mask" / "run.json").exists()
-
-
-def test_one_run_is_trained_by_one_command_at_a_time(data: Path, tmp_path: Path, cli: Cli) -> None:
-    with Store(tmp_path).run("mask").locked():
-        code, _, err = cli("train-head", "mask", "--data", data, *TINY, "--artifacts", tmp_path)
-    assert code == 2
-    assert "run 'mask' is being trained by another command" in err
-    assert not (tmp_path / "runs" / "mask").exists()
 
 
 def test_bf16_trains_and_gives_outputs_in_full_precision(data: Path, tmp_path: Path) -> None:
@@ -232,8 +224,9 @@ def test_a_network_learns_what_can_be_learnt() -> None:
     network = build_network(config, task.n_outputs)
     values = torch.arange(64).remainder(2).float()[:, None]
     pixels = (torch.rand(64, 3, 32, 32) * 60 + values[:, :, None, None] * 120).to(torch.uint8)
-    trainer = Trainer(network, task, make_optimizer(network, config), config, torch.device("cpu"), 20)
-    losses = [train_steps(trainer, [(pixels, values)], step, lambda n: None) for step in range(20)]
+    trainer = Trainer(network, task, make_optimizer(network, config), config, torch.device("cpu"), 20, 64)
+    network.train()
+    losses = [trainer.step(step, (pixels, values)) / 64 for step in range(20)]
     assert losses[-1] < 0.2 < losses[0]
 
 
@@ -265,7 +258,18 @@ def test_run_json_tells_everything(artifacts: Path) -> None:
     assert info["config"]["image_size"] == 32
     assert info["people"] == 18
     assert info["scores"]["age"]["mean_absolute_error"] > 0
-    assert {"data", "folds", "version", "libraries", "device", "seconds", "peak_memory"} <= info.keys()
+    assert {
+        "data",
+        "folds",
+        "code",
+        "files",
+        "resumed",
+        "micro_batch",
+        "libraries",
+        "device",
+        "seconds",
+        "peak_memory",
+    } <= info.keys()
 
 
 def test_predictions_survive_the_store(tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""One command a run: a lock that names its owner, and that the system releases when its process ends in any way."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from pipeline.errors import ArtifactError
+from pipeline.files import reason
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some network and cloud disks answer
+
+
+@contextlib.contextmanager
+def locked(file: Path, what: str) -> Iterator[str]:
+    """Hold ``file`` for this process; gives a line about a former owner that ended without a word, else the empty text.
+
+    Record locks are used, since worker processes inherit the other kind and would hold it after a kill. On a disk that
+    has no locks, the owner that the file names counts while it lives.
+
+    Raises:
+        ArtifactError: Another process holds it, or the file cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = file.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(f"cannot write {file}: {reason(error)}") from error
+    with handle:
+        former = _owner(handle)
+        if not _take(handle, former):
+            raise ArtifactError(
+                f"{what} is being trained by another command ({_named(former)}); wait for it, stop it, or give "
+                f"another --name. If no such process runs, remove {file}"
+            )
+        left = f"{_named(former)} left {what} unfinished; its work is kept" if former else ""
+        _write(
+            handle,
+            {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(" ", "minutes")},
+        )
+        try:
+            yield left
+        finally:
+            _write(handle, {})
+
+
+def _take(handle: IO[str], former: dict[str, Any]) -> bool:
+    """Lock the file; whether it could be had."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in NO_LOCKS and not _may_live(former)
+    return True
+
+
+def _may_live(owner: dict[str, Any]) -> bool:
+    """Whether an owner can still be at work; of another computer nobody here knows."""
+    if not owner:
+        return False
+    if owner["host"] != socket.gethostname():
+        return True
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # it lives, under another user
+    return True
+
+
+def _owner(handle: IO[str]) -> dict[str, Any]:
+    """Who wrote itself into the file; empty when nobody did."""
+    handle.seek(0)
+    try:
+        content = json.loads(handle.read(1000))
+    except (OSError, ValueError):
+        return {}
+    known = isinstance(content, dict) and isinstance(content.get("pid"), int) and isinstance(content.get("host"), str)
+    return content if known and content["pid"] > 0 else {}
+
+
+def _named(owner: dict[str, Any]) -> str:
+    return f"process {owner['pid']} on {owner['host']}, since {owner.get('since')}" if owner else "unnamed"
+
+
+def _write(handle: IO[str], owner: dict[str, Any]) -> None:
+    """Note the owner; a note that cannot be written is no reason to fail, the lock is held all the same."""
+    with contextlib.suppress(OSError):
+        handle.seek(0)
+        handle.truncate()
+        if owner:
+            handle.write(json.dumps(owner))
+        handle.flush()

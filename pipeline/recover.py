@@ -1,0 +1,85 @@
+"""What a fold does when memory or a worker process fails: it goes on from its last checkpoint with less of either."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from pipeline.engine import OutOfMemory
+from pipeline.errors import ConfigError
+from pipeline.fold import FoldJob, FoldResult
+from pipeline.progress import say
+
+SHARED_MEMORY = Path("/dev/shm")
+LEAST = 2  # photos at once; batch normalisation cannot do with one
+
+
+@dataclass(slots=True)
+class _Counted:
+    """A job's display, and how far it has come, so that it can be taken back."""
+
+    job: FoldJob
+    seen: int = 0
+
+    def report(self, n: int, text: str) -> None:
+        """Show ``n`` photos more."""
+        self.seen += n
+        self.job.report(n, text)
+
+    def skip(self, n: int) -> None:
+        """Show that ``n`` photos need not be seen."""
+        self.seen += n
+        self.job.skip(n)
+
+
+def run_patiently(job: FoldJob) -> FoldResult:
+    """Run a fold to its end, with smaller micro-batches or fewer workers when there is no other way.
+
+    Neither changes what is learnt: a step keeps its batch, and workers only prepare it.
+
+    Raises:
+        ConfigError: Not even two photos fit into memory.
+    """
+    while True:
+        counted = _Counted(job)
+        try:
+            return replace(job, report=counted.report, skip=counted.skip).run()
+        except OutOfMemory as error:
+            lesser, why = _smaller(job, error)
+        except (RuntimeError, OSError) as error:
+            if not job.workers or not (cause := worker_fault(str(error))):
+                raise
+            lesser = replace(job, workers=job.workers // 2)
+            why = f"{cause}; going on with {lesser.workers or 'no'} workers instead of {job.workers}"
+        say(why)  # only here are the frames gone that held the network's memory
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        job.skip(-counted.seen)
+        job = lesser
+
+
+def _smaller(job: FoldJob, error: OutOfMemory) -> tuple[FoldJob, str]:
+    half = error.micro_batch // 2
+    if half < LEAST:
+        raise ConfigError(
+            f"{job.config.backbone} at {job.config.image_size} px does not fit into the memory of {job.device} even "
+            f"with {error.micro_batch} photos at once; use a smaller --image-size or --backbone"
+        )
+    why = f"out of memory on {job.device} with {error.micro_batch} photos at once; going on with {half}, batches of"
+    return replace(job, micro_batch=half), f"{why} {job.config.batch_size} in parts"
+
+
+def worker_fault(message: str) -> str:
+    """Why a worker process failed, in words; empty when the message is not about one."""
+    memory = "memory is what lacks most often" if "Killed" in message else "see above for its last words"
+    if "Bus error" in message or "shared memory" in message or "/torch_" in message:
+        size = f", {shutil.disk_usage(SHARED_MEMORY).total / 2**20:.0f} MiB" if SHARED_MEMORY.is_dir() else ""
+        return f"the shared memory ({SHARED_MEMORY}{size}) is too small for these workers (docker: --shm-size)"
+    if "Too many open files" in message or "ancdata" in message:
+        return "too many files are open (see `ulimit -n`)"
+    return f"a worker process ended unexpectedly ({memory})" if message.startswith("DataLoader worker") else ""
