@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from pipeline.terminal import harmless, one_line
+
 
 class Rate(ProgressColumn):
     """Photos a second."""
@@ -21,7 +23,7 @@ class Rate(ProgressColumn):
 
 def say(line: str) -> None:
     """Print one line, in order with the live display."""
-    CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
+    CONSOLE.print(harmless(line), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -38,15 +40,15 @@ def counted(label: str, total: int | None) -> Iterator[Callable[[int, str], None
         yield lambda n, text: None
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
         TextColumn("{task.percentage:3.0f}%"),
         Rate(),
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=CONSOLE, transient=True, refresh_per_second=4) as progress:
-        task = progress.add_task(label, total=total)
-        yield lambda n, text: progress.update(task, advance=n, description=f"{label} {text}".rstrip())
+        task = progress.add_task(one_line(label), total=total)
+        yield lambda n, text: progress.update(task, advance=n, description=one_line(f"{label} {text}".rstrip()))
 
 
 def minutes(seconds: float) -> str:
