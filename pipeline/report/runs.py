@@ -41,7 +41,7 @@ def _finished(run: Run) -> dict[str, Any]:
         "macro_f1": {head: score["macro_f1"] for head, score in info["scores"].items()},
         "seconds": info["seconds"],
         "peak_memory": info["peak_memory"],
-        "note": config["note"],
+        "note": config.get("note", ""),
     }
 
 
