@@ -5,13 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, NotRequired, TypeVar, cast
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic takes typing's own from Python 3.12 on
 
 from pipeline.errors import ArtifactError
 from pipeline.files import read_json
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]{0,99}$")]  # becomes part of a file's name
+
+
+def _is_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("Input should be text")
+    return value
+
+
+PathText = Annotated[str, PlainValidator(_is_text)]  # pydantic's own text has no place for names that are not UTF-8
 Number = Annotated[float, Field(ge=-1e300, le=1e300)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -24,7 +33,7 @@ class Config(TypedDict):
 
     folds: Annotated[int, Field(ge=2, le=100)]
     backbone: str
-    weights: str
+    weights: PathText
     image_size: Count
     epochs: Annotated[int, Field(ge=1, lt=2**31)]
     views: Annotated[list[Name], Field(min_length=1, max_length=100)]
@@ -57,7 +66,7 @@ class RunInfo(Settings):
 
     classes: dict[Name, Annotated[list[str], Field(min_length=1)]]
     scores: dict[Name, Scores]
-    data_root: str
+    data_root: PathText
     device: list[str]
     seconds: Annotated[Number, Field(ge=0)]
     peak_memory: Count

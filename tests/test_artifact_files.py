@@ -186,6 +186,13 @@ def test_keys_that_this_version_does_not_know_are_kept(run: Run) -> None:
     assert run.info().get("files") == run.settings()["files"] == run.fold(0)[0].get("files") == {"a": "0" * 64}
 
 
+def test_paths_that_are_not_utf_8_are_read_back(run: Run) -> None:
+    file = run.folder / "run.json"
+    info = json.loads(file.read_text()) | {"data_root": os.fsdecode(b"/data/\xff")}
+    file.write_text(json.dumps(info))
+    assert os.fsencode(run.info()["data_root"]) == b"/data/\xff"
+
+
 def test_a_head_that_this_version_does_not_know_is_named(run: Run, cli: Cli) -> None:
     file = run.folder / "run.json"
     file.write_text(file.read_text().replace('"mask": ', '"hat": '))
