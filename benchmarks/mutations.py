@@ -212,15 +212,33 @@ def damaged_weights(content: bytes, rng: random.Random) -> bytes:
 
 
 def damaged_picture(content: bytes, rng: random.Random) -> bytes:
-    """A picture with another size in its header where that is easy (PNG, with a right checksum), or damaged bytes."""
-    if content.startswith(b"\x89PNG") and rng.random() < 0.3:
-        size = struct.pack(">II", *(rng.choice([0, 1, 7, 60, 9_000, 60_000, 2**31 - 1]) for _ in range(2)))
-        head = b"IHDR" + size + bytes([rng.choice([1, 8, 16]), rng.choice([0, 2, 3, 4, 6]), 0, 0, rng.randrange(2)])
-        return content[:12] + head + struct.pack(">I", zlib.crc32(head)) + content[33:]
+    """A picture with another size in its header, damaged parts under right checksums (PNG), or damaged bytes."""
+    if content.startswith(b"\x89PNG") and rng.random() < 0.6:
+        return _damaged_png(content, rng)
     if content.startswith(b"\xff\xd8") and rng.random() < 0.2:
         place = max(content.find(b"\xff\xc0"), content.find(b"\xff\xc2")) + 5
         return content[:place] + rng.randbytes(4) + content[place + 4 :]
     return damaged_bytes(content, rng)
+
+
+def _damaged_png(content: bytes, rng: random.Random) -> bytes:
+    chunks, place = [], 8
+    while place < len(content):
+        (length,) = struct.unpack(">I", content[place : place + 4])
+        chunks.append((content[place + 4 : place + 8], content[place + 8 : place + 8 + length]))
+        place += length + 12
+    number = rng.randrange(len(chunks) - 1)
+    kind, data = chunks[number]
+    if kind == b"IHDR":
+        size = struct.pack(">II", *(rng.choice([0, 1, 7, 32, 9_000, 60_000, 2**31 - 1]) for _ in range(2)))
+        data = size + bytes([rng.choice([1, 8, 16]), rng.choice([0, 2, 3, 4, 6]), 0, 0, rng.randrange(2)])
+    elif kind == b"IDAT":
+        data = zlib.compress(damaged_bytes(zlib.decompress(data), rng))
+    else:
+        data = damaged_bytes(data, rng)
+    chunks[number] = (kind, data)
+    whole = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    return content[:8] + b"".join(whole)
 
 
 def either(special: Mutation) -> Mutation:

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.errors import ConfigError
 from pipeline.reading import read_limited
 
-MOST_BYTES = 2**20  # of a settings file
+MOST_BYTES = 64 * 2**10  # of a settings file; dotted names take tomllib time that grows with the square of their length
 
 
 @dataclass(frozen=True, slots=True)

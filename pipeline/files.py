@@ -26,7 +26,7 @@ from pipeline.reading import read_limited
 SCHEMA = 1
 # bytes, far above what a training writes: JSON grows some thirtyfold in memory, arrays stay as they are
 MOST_JSON = 16 * 2**20
-MOST_ARRAYS = 2**30
+MOST_ARRAYS = 512 * 2**20
 Arrays = dict[str, npt.NDArray[Any]]
 
 

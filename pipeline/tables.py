@@ -19,7 +19,8 @@ Table = dict[str, StrArray]
 Row = tuple[int, list[str]]  # line number, cells
 
 # far above any table of photos, far below what would fill the memory
-MOST_BYTES = 64 * 2**20
+MOST_BYTES = 32 * 2**20
+MOST_ROWS = 1_000_000
 MOST_COLUMNS = 1_000
 MOST_LETTERS = 1_000  # in a cell
 MOST_MEMORY = 2**30  # bytes: NumPy gives every cell of a column the room of its longest
@@ -35,8 +36,6 @@ def read_table(file: Path, required: Sequence[str] = ()) -> Table:
     if not lines:
         raise LayoutError(f"{file}: is empty; it must hold a header and one row for every photo or person")
     header, rows = lines[0][1], lines[1:]
-    if len(header) > MOST_COLUMNS:
-        raise LayoutError(f"{file}: has {len(header):,} columns; a table of photos has at most {MOST_COLUMNS:,}")
     if doubled := sorted(name for name, count in Counter(header).items() if count > 1):
         raise LayoutError(f"{file}: has the column {doubled[0]!r} twice")
     for column in required:
@@ -58,22 +57,31 @@ def _lines(file: Path) -> list[Row]:
     """The lines that are not empty, header first, their cells stripped.
 
     Raises:
-        LayoutError: The file cannot be read, or a cell is none that a table of photos has.
+        LayoutError: The file cannot be read, or holds what no table of photos does.
     """
+    lines: list[Row] = []
     try:
         text = read_limited(file, MOST_BYTES).decode("utf-8-sig")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)  # strict: a quote that never closes is refused
-        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
+        for row in filter(any, reader):
+            if fault := _fault(row, len(lines)):
+                raise LayoutError(f"{file}: line {reader.line_num:,} {fault}")
+            lines.append((reader.line_num, [cell.strip() for cell in row]))
     except FileNotFoundError:
         raise LayoutError(f"{file}: no such file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = getattr(error, "strerror", None) or error
         raise LayoutError(f"{file}: cannot be read as a CSV in UTF-8: {why}") from error
-    for number, row in lines:
-        for cell in row:
-            if len(cell) > MOST_LETTERS:
-                start = f"it starts with {cell[:20]!r}; is a quote not closed?"
-                raise LayoutError(f"{file}: line {number} has a cell of {len(cell):,} characters; {start}")
-            if "\0" in cell:
-                raise LayoutError(f"{file}: line {number} holds a NUL byte; save the table as CSV in UTF-8")
     return lines
+
+
+def _fault(row: list[str], n_before: int) -> str:
+    """What no table of photos has, in words; empty when the row is fine."""
+    if n_before > MOST_ROWS:
+        return f"is beyond {MOST_ROWS:,} rows; split the table"
+    if len(row) > MOST_COLUMNS:
+        return f"has {len(row):,} columns; a table of photos has at most {MOST_COLUMNS:,}"
+    longest = max(row, key=len)
+    if len(longest) > MOST_LETTERS:
+        return f"has a cell of {len(longest):,} characters; it starts with {longest[:20]!r}; is a quote not closed?"
+    return "holds a NUL byte; save the table as CSV in UTF-8" if any("\0" in cell for cell in row) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import resource
 from collections import Counter
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz import Target, limit_memory, outcome, pictures, targets
+from benchmarks.fuzz import OURS, Target, limit_memory, outcome, pictures, targets
 
 KINDS = (
     "label tables",
@@ -43,6 +44,20 @@ def test_damaged_files_are_read_or_refused(kind: str, formats: dict[str, list[Ta
     found = Counter(outcome(rng.choice(formats[kind]), rng) for _ in range(12 if kind == "whole runs" else 60))
     assert found["refused"]
     assert found["success"], "nothing but refusals: the damage never reaches what lies deep"
+
+
+def test_a_run_with_a_folder_or_nothing_in_the_place_of_a_file_is_read_or_refused(
+    formats: dict[str, list[Target]],
+) -> None:
+    for target in formats["whole runs"]:
+        kept = target.file.rename(target.file.with_suffix(".kept"))
+        with contextlib.suppress(*OURS):
+            target.read()
+        target.file.mkdir()
+        with contextlib.suppress(*OURS):
+            target.read()
+        target.file.rmdir()
+        kept.rename(target.file)
 
 
 def test_damaged_pictures_are_read_or_refused_within_bounded_memory(tmp_path: Path) -> None:
