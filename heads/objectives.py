@@ -121,13 +121,13 @@ def regression(head: Head, bins: Sequence[float] = ()) -> Objective:
 
 
 def increasing(edges: Sequence[float]) -> tuple[float, ...]:
-    """The edges, when there are at least two and each is above the one before.
+    """The edges, when there are at least two, all finite, and each is above the one before.
 
     Raises:
         HeadError: They are not.
     """
-    if len(edges) < 2 or any(low >= high for low, high in pairwise(edges)):
-        raise HeadError(f"bin edges must be two or more and increase, got {_listed(edges)}")
+    if len(edges) < 2 or not all(-math.inf < low < high < math.inf for low, high in pairwise(edges)):
+        raise HeadError(f"bin edges must be two or more and increase, all finite, got {_listed(edges)}")
     return tuple(float(edge) for edge in edges)
 
 

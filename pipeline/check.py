@@ -14,9 +14,10 @@ import numpy as np
 
 from heads.base import Head
 from heads.registry import LABELS
-from pipeline.layouts import LAYOUTS, layout_of
+from pipeline.layouts import survey_of
 from pipeline.pictures import Picture, look_at_all
 from pipeline.survey import Photo, Problem, Survey, error, warning
+from pipeline.terminal import one_line
 
 SMALLEST = 32  # pixels; less of a face does not tell an age
 WIDTH = 80  # columns of text
@@ -85,7 +86,7 @@ def check_data(root: Path, *, progress: Callable[[int, int], None] | None = None
     Raises:
         LayoutError: There is nothing at ``root`` that any layout can read.
     """
-    found = LAYOUTS[layout_of(root)].survey(root)
+    found = survey_of(root)
     files = [photo.file for photo in found.photos] + [file for _, file in found.eval_photos]
     pictures = look_at_all(files, progress or (lambda done, total: None))
     labels = _labels(found.photos)
@@ -241,7 +242,6 @@ def _ranking(counts: dict[str, int]) -> str:
 
 
 def _wrapped(text: str, *, indent: int = 0) -> list[str]:
-    """The text in lines, with nothing in it that could steer a terminal."""
-    plain = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    """The text in lines, with no line break of its own."""
     first, rest = " " * indent, " " * (indent + 2)
-    return textwrap.wrap(plain, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    return textwrap.wrap(one_line(text), WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)

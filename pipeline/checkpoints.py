@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 
 from pipeline.errors import ArtifactError
-from pipeline.files import SCHEMA, checksum, read_json, remove, write_bytes, write_json
+from pipeline.files import SCHEMA, checksum, remove, write_bytes, write_json
 from pipeline.progress import say
+from pipeline.schema import CheckpointFacts, read_checked
 from pipeline.state import Progress, Tensors
 
 KEPT = 2
@@ -89,8 +89,8 @@ class Checkpoints:
         for file in self._files():
             try:
                 facts, content = self._read(file)
-                progress, tensors = TypeAdapter(Progress).validate_python(facts["progress"]), load(content)
-            except (ArtifactError, KeyError, ValueError, SafetensorError) as error:
+                progress, tensors = Progress(**facts["progress"]), load(content)
+            except (ArtifactError, SafetensorError) as error:
                 say(f"the checkpoint {file} is damaged ({error}); it is not used")
                 remove([file.with_suffix(".json"), file])
                 continue
@@ -110,20 +110,20 @@ class Checkpoints:
         found = sorted(self.folder.glob(f"fold{self.fold}.*.safetensors"), reverse=True)
         return [file for file in found if file.with_suffix(".json").is_file()]
 
-    def _read(self, file: Path) -> tuple[dict[str, Any], bytes]:
+    def _read(self, file: Path) -> tuple[CheckpointFacts, bytes]:
         """What the JSON of a checkpoint says, and the bytes of its tensors, when both are as they were written.
 
         Raises:
             ArtifactError: They are not.
         """
-        facts = read_json(file.with_suffix(".json"))
+        facts = read_checked(file.with_suffix(".json"), CheckpointFacts)
         try:
             content = file.read_bytes()
         except OSError as error:
             raise ArtifactError(f"cannot be read: {error.strerror}") from error
-        if checksum(content) != facts.get("sha256"):
+        if checksum(content) != facts["sha256"]:
             raise ArtifactError("its checksum differs")
-        if facts.get("settings") != self.settings or not isinstance(facts.get("machine"), dict):
+        if facts["settings"] != self.settings:
             raise ArtifactError("it is of other settings")
         return facts, content
 

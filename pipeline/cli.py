@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from pipeline.config import VIEW_NAMES, TrainConfig, chosen_word, chosen_words
 from pipeline.errors import ConfigError, PipelineError, Stopped
 from pipeline.interrupts import Terminated, terminable
+from pipeline.terminal import error_line, harmless, json_text
 
 app = typer.Typer(
     help="Train attribute heads over K folds, keep honest out-of-fold predictions, vote, and write the submission.",
@@ -125,7 +125,7 @@ def oof_report(
     report = oof.make_report(Store(artifacts).finished(runs or ()))
     if csv:
         write_csv(csv, text.CSV_HEADER, text.csv_rows(report))
-    typer.echo(json.dumps(report.as_dict(), indent=1) if as_json else text.render(report))
+    _print(json_text(report.as_dict()) if as_json else text.render(report))
 
 
 @app.command()
@@ -156,7 +156,7 @@ def ensemble(
         name=name,
         data=data,
     )
-    typer.echo(json.dumps(result.info, indent=1) if as_json else render(result))
+    _print(json_text(result.info) if as_json else render(result))
 
 
 @app.command("runs")
@@ -167,9 +167,9 @@ def list_runs(as_json: AsJson = False, artifacts: Artifacts = ARTIFACTS) -> None
 
     rows = table(Store(artifacts).runs())
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        _print(json_text(rows))
     else:
-        typer.echo(render(rows) if rows else f"no runs in {artifacts}; train one with `pipe train-head mask`")
+        _print(render(rows) if rows else f"no runs in {artifacts}; train one with `pipe train-head mask`")
 
 
 @app.command("folds")
@@ -186,7 +186,7 @@ def show_folds(
 
     settings = TrainConfig.load(config, {"folds": folds, "fixes": fixes, "no_fixes": no_fixes})
     samples = load_dataset(data, fixes=settings.fixes, no_fixes=settings.no_fixes).samples
-    typer.echo(share_table(samples, make_folds(samples, settings.folds, settings.fold_seed)))
+    _print(share_table(samples, make_folds(samples, settings.folds, settings.fold_seed)))
 
 
 @data_app.command("check")
@@ -200,7 +200,7 @@ def data_check(
 
     with counted("reading photos", None) as display:
         report = check_data(data, progress=lambda done, total: display.advance(1, f"{done}/{total}"))
-    typer.echo(json.dumps(report.as_dict(), indent=1) if as_json else render(report))
+    _print(json_text(report.as_dict()) if as_json else render(report))
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -238,7 +238,17 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `pipe runs | head` is no error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        if error.errno not in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.ENOTDIR,
+            errno.ENAMETOOLONG,
+            errno.ELOOP,
+            errno.EISDIR,
+        ):
             raise
         _fail(f"error: {error.filename or 'a file'}: {error.strerror}", 2)
     except Exception as error:
@@ -250,8 +260,12 @@ def main() -> None:
         _fail(f"error: {error}", 2)
 
 
+def _print(text: str) -> None:
+    """Print lines, with nothing in them that could steer the terminal."""
+    typer.echo(harmless(text))
+
+
 def _fail(message: str, code: int) -> None:
-    """Print one red line and leave; control characters out of file names stay harmless."""
-    line = "".join(c if c.isprintable() else " " for c in " ".join(message.split()))
-    typer.secho(line, fg="red", err=True)
+    """Print one red line and leave."""
+    typer.secho(error_line(message), fg="red", err=True)
     sys.exit(code)

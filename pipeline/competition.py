@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import LayoutError
+from pipeline.inside import require_inside
 from pipeline.survey import Photo, Problem, Survey, error, table_error, warning
 from pipeline.tables import read_table
+from pipeline.terminal import listed
 
 SHOTS = {**{f"mask{n}": "wear" for n in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "normal"}
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -57,7 +59,7 @@ def survey(root: Path) -> Survey:
     """All people, their photos and the photos to predict, with whatever is wrong in tables, names and folders."""
     problems: list[Problem] = []
     file, images = root / "train" / "train.csv", root / "train" / "images"
-    people = _people(file, problems)
+    people = _people(root, file, problems)
     by_name = _folders(images, problems)
     if not people:  # the table is useless: take the folders as they are, so that their photos are looked at
         people = {name: Person(folder.name) for name, folder in by_name.items()}
@@ -83,16 +85,22 @@ def template(root: Path) -> tuple[str, ...]:
         LayoutError: The list lacks its column or holds an id twice.
     """
     file = root / "eval" / "info.csv"
-    ids = tuple(read_table(file, ["ImageID"])["ImageID"].tolist()) if file.is_file() else ()
+    ids = tuple(_listed_photos(root, file)) if file.is_file() else ()
     for name, count in Counter(ids).items():
         if count > 1:
             raise LayoutError(f"{file}: ImageID {name!r} is listed {count} times")
     return ids
 
 
-def _people(file: Path, problems: list[Problem]) -> dict[str, Person]:
+def _listed_photos(root: Path, file: Path) -> list[str]:
+    require_inside(root, file)
+    return list(map(str, read_table(file, ["ImageID"])["ImageID"]))
+
+
+def _people(root: Path, file: Path, problems: list[Problem]) -> dict[str, Person]:
     """The people of ``train.csv`` by the spelling of their folder."""
     try:
+        require_inside(root, file)
         table = read_table(file, COLUMNS)
     except LayoutError as reason:
         problems.append(table_error(file, reason))
@@ -128,7 +136,7 @@ def _odd_people(file: Path, people: Collection[Person]) -> Iterator[Problem]:
                 yield warning("folder-name", file.parent / "images" / person.path, message)
     for name, paths in by_id.items():
         if len(paths) > 1:
-            yield warning("shared-id", file, f"id {name!r} stands for {len(paths)} people: {', '.join(paths)}")
+            yield warning("shared-id", file, f"id {name!r} stands for {len(paths)} people: {listed(paths)}")
 
 
 def _folders(images: Path, problems: list[Problem]) -> dict[str, Path]:
@@ -173,11 +181,11 @@ def _eval_photos(root: Path, problems: list[Problem]) -> tuple[tuple[str, Path],
             problems.append(warning("eval-surplus", images, f"nothing here is predicted, for there is no {file.name}"))
         return ()
     try:
-        listed = read_table(file, ["ImageID"])["ImageID"].tolist()
+        ids = _listed_photos(root, file)
     except LayoutError as reason:
         problems.append(table_error(file, reason))
         return ()
-    times = Counter(listed)
+    times = Counter(ids)
     if not images.is_dir():
         problems.append(error("no-folder", images, f"no such folder, but {file.name} lists {len(times)} photos in it"))
         return ()

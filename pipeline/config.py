@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
+import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
+from pipeline.reading import read_limited
+
+MOST_BYTES = 64 * 2**10  # of a settings file; dotted names take tomllib time that grows with the square of their length
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +113,21 @@ class TrainConfig:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        settings = tomllib.loads(read_limited(file, MOST_BYTES).decode())
+        repr(settings)  # fails on numbers of thousands of digits, which no message could quote
     except FileNotFoundError:
         raise ConfigError(f"no settings file {file}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read settings from {file}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read settings from {file}: {why}") from error
+    return settings
 
 
 def _coerced(name: str, value: Any, default: Any) -> Any:
     """``value`` as the kind that the setting's default has."""
     kind = type(default)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < 2**1000 else math.inf
     if kind is tuple and isinstance(value, list | tuple):
         wanted = str if default and isinstance(default[0], str) else (int, float)
         if all(isinstance(item, wanted) and not isinstance(item, bool) for item in value):
@@ -142,15 +150,27 @@ def one_of(*allowed: str) -> tuple[Callable[[Any], bool], str]:
     return lambda value: value in allowed, "one of " + ", ".join(allowed)
 
 
+def _plain_arguments(arguments: dict[str, Any]) -> bool:
+    try:
+        json.dumps(arguments, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return not arguments.keys() & {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"}
+
+
 VIEW_NAMES = ("identity", "hflip")
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "folds": (lambda n: 2 <= n <= 100, "from 2 to 100"),
     "fold_seed": (lambda n: 0 <= n < 2**31, "from 0 to 2147483647"),
-    "mean": (lambda m: len(m) in (0, 3), "three numbers"),
-    "std": (lambda s: len(s) in (0, 3) and all(x > 0 for x in s), "three numbers above 0"),
+    "weights": (lambda path: "\0" not in path, "imagenet, none or the path of a file"),
+    "fixes": (lambda path: "\0" not in path, "the path of a file"),
+    "backbone_args": (_plain_arguments, "text, finite numbers, lists and tables, and no source of weights"),
+    "mean": (lambda m: len(m) in (0, 3) and all(abs(x) < 1e3 for x in m), "three numbers, each usually 0 to 1"),
+    "std": (lambda s: len(s) in (0, 3) and all(0 < x < 1e3 for x in s), "three numbers above 0"),
+    "bins": (lambda b: len(b) <= 1000 and all(abs(x) < 1e6 for x in b), "a list of up to 1000 finite numbers"),
     "image_size": (lambda n: 16 <= n <= 2048, "from 16 to 2048"),
-    "epochs": (lambda n: n >= 1, "at least 1"),
-    "batch_size": (lambda n: n >= 2, "at least 2"),
+    "epochs": (lambda n: 1 <= n <= 10**5, "from 1 to 100000"),
+    "batch_size": (lambda n: 2 <= n <= 10**6, "from 2 to 1000000"),
     "lr": (lambda x: 0 < x < float("inf"), "above 0"),
     "weight_decay": (lambda x: 0 <= x < float("inf"), "at least 0"),
     "warmup": (lambda x: 0 <= x < 1, "from 0 to below 1"),

@@ -8,8 +8,11 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
+import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,8 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ArtifactError
+from pipeline.reading import read_limited
 
 SCHEMA = 1
+# bytes, far above what a training writes: JSON grows some thirtyfold in memory, arrays stay as they are
+MOST_JSON = 16 * 2**20
+MOST_ARRAYS = 512 * 2**20
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -118,21 +125,37 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in ``file``.
+    """The JSON object in ``file``; `pipeline.schema` says whether its fields are as they should be.
 
     Raises:
         ArtifactError: It is missing, damaged or written by another version.
     """
     try:
-        content = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise ArtifactError(f"no file {file}") from None
-    except (OSError, ValueError) as error:
+        content = json.loads(_content(file, MOST_JSON), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"cannot read {file}: {error}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, dict) else type(content).__name__
         raise ArtifactError(f"{file} has schema {found!r}, this version reads {SCHEMA}; train the run again")
     return content
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _content(file: Path, most: int) -> bytes:
+    """The bytes of a file of at most ``most``.
+
+    Raises:
+        ArtifactError: It is missing, larger or cannot be read.
+    """
+    try:
+        return read_limited(file, most)
+    except FileNotFoundError:
+        raise ArtifactError(f"no file {file}") from None
+    except OSError as error:
+        raise ArtifactError(f"cannot read {file}: {error.strerror or error}") from error
 
 
 def write_csv(file: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
@@ -142,24 +165,6 @@ def write_csv(file: Path, header: Iterable[str], rows: Iterable[Iterable[object]
     writer.writerow(header)
     writer.writerows(rows)
     write_bytes(file, text.getvalue().encode())
-
-
-def read_csv(file: Path) -> dict[str, list[str]]:
-    """The columns of a table that `write_csv` wrote.
-
-    Raises:
-        ArtifactError: It is missing or damaged.
-    """
-    try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except FileNotFoundError:
-        raise ArtifactError(f"no file {file}") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ArtifactError(f"cannot read {file}: {error}") from error
-    if not rows or any(None in row or None in row.values() for row in rows):
-        raise ArtifactError(f"{file} is damaged; train the run again")
-    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def write_arrays(file: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -172,15 +177,52 @@ def write_arrays(file: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def read_arrays(file: Path) -> Arrays:
-    """The arrays of an npz.
+    """The arrays of an npz, read-only; what a member claims to hold is compared with its bytes first.
 
     Raises:
-        ArtifactError: It is missing or damaged.
+        ArtifactError: It is missing, damaged, packed, or holds anything but text and numbers.
     """
+    content = _content(file, MOST_ARRAYS)
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
-    except FileNotFoundError:
-        raise ArtifactError(f"no file {file}") from None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return {item.filename.removesuffix(".npy"): _array(archive, item) for item in _members(archive, content)}
+    except Exception as error:  # on damaged bytes, zipfile and NumPy's headers raise nearly anything
         raise ArtifactError(f"{file} is damaged: {error}") from error
+
+
+def _members(archive: zipfile.ZipFile, content: bytes) -> list[zipfile.ZipInfo]:
+    """The members, when each has a name of its own and none gets larger by being unpacked."""
+    members = archive.infolist()
+    if len({item.filename for item in members}) < len(members):
+        raise ValueError("a member stands there twice")
+    for item in members:
+        if item.compress_type != zipfile.ZIP_STORED or item.file_size != item.compress_size:
+            raise ValueError(f"{item.filename} is compressed, which arrays of ours never are")
+    if sum(item.file_size for item in members) > len(content):
+        raise ValueError("its members claim more bytes than the file has")
+    return members
+
+
+def _array(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    stream = io.BytesIO(archive.read(item))  # compares the checksum
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError(f"{item.filename} has a header of another version")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a header that must be guessed at is a damaged one
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    data = stream.getvalue()[stream.tell() :]
+    if dtype.kind not in "Ufiub" or not dtype.itemsize or dtype.shape or min(shape, default=0) < 0:
+        raise ValueError(f"{item.filename} claims to hold {dtype} in shape {shape}")
+    if math.prod(shape) * dtype.itemsize != len(data):
+        raise ValueError(f"{item.filename} claims shape {shape} of {dtype}, but has {len(data):,} bytes")
+    array: npt.NDArray[Any] = np.ndarray(shape, dtype, data, order="F" if is_fortran else "C")
+    if dtype.kind == "U":
+        _require_text(item.filename, data, dtype)
+    return array
+
+
+def _require_text(name: str, data: bytes, dtype: np.dtype[Any]) -> None:
+    """Refuse code points that no text has, which would fail only when a message quotes them."""
+    codes = np.frombuffer(data, np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+    if ((codes > sys.maxunicode) | (codes >> 11 == 0xD800 >> 11)).any():
+        raise ValueError(f"{name} holds what is no text")

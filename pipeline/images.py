@@ -22,11 +22,12 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the netwo
 import albumentations as A
 import cv2
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
 from heads.base import FloatArray, IntArray
 from pipeline.errors import LayoutError
+from pipeline.opening import decoded, picture_bytes
 
 Pixels = npt.NDArray[np.uint8]
 CHUNK = 256
@@ -42,25 +43,26 @@ def read_photo(path: Path) -> Pixels:
     """The photo as upright 8-bit RGB, (height, width, 3), whatever its mode, depth or orientation tag.
 
     Raises:
-        LayoutError: The file is missing, no image, damaged or truncated.
+        LayoutError: The file is missing, no image, too large, damaged or truncated.
     """
     try:
-        with Image.open(path) as photo:
-            photo.load()
-            upright = ImageOps.exif_transpose(photo)
-            if upright.mode.startswith("I") or upright.mode == "F":  # 16 bits a pixel: Pillow would clip, not scale
-                deep = np.asarray(upright, dtype=np.float64)
-                is_deep = upright.mode.startswith("I;16") or deep.max(initial=0) > 255
-                upright = Image.fromarray((deep / (257 if is_deep else 1)).clip(0, 255).astype(np.uint8))
-            if upright.mode == "P" and "transparency" in upright.info:
-                upright = upright.convert("RGBA")
-            return np.asarray(upright.convert("RGB"))
-    except FileNotFoundError:
-        raise LayoutError(f"no photo {path}") from None
-    except UnidentifiedImageError:
-        raise LayoutError(f"{path} is not an image") from None
-    except Exception as error:  # on damaged bytes, Pillow's decoders raise nearly anything
-        raise LayoutError(f"cannot read the image {path}: {error}") from error
+        return _upright_rgb(decoded(picture_bytes(path)))
+    except LayoutError as error:
+        raise LayoutError(f"{path} {error}") from error
+
+
+def _upright_rgb(photo: Image.Image) -> Pixels:
+    try:
+        upright = ImageOps.exif_transpose(photo)
+        if upright.mode.startswith("I") or upright.mode == "F":  # 16 bits a pixel: Pillow would clip, not scale
+            deep = np.asarray(upright, dtype=np.float64)
+            is_deep = upright.mode.startswith("I;16") or deep.max(initial=0) > 255
+            upright = Image.fromarray((deep / (257 if is_deep else 1)).clip(0, 255).astype(np.uint8))
+        if upright.mode == "P" and "transparency" in upright.info:
+            upright = upright.convert("RGBA")
+        return np.asarray(upright.convert("RGB"))
+    except Exception as error:  # on damaged metadata, Pillow raises nearly anything
+        raise LayoutError(f"cannot be read: {error or type(error).__name__}") from error
 
 
 def read_resized(path: Path, size: int) -> Pixels:
@@ -76,7 +78,6 @@ def read_all(paths: Sequence[Path], size: int) -> Iterator[Pixels]:
     reader = Parallel(n_jobs=-1, prefer="threads")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # oddities of metadata; what matters is whether it decodes
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         for start in range(0, len(paths), CHUNK):  # a chunk is written before the next is read
             yield from reader(delayed(read_resized)(path, size) for path in paths[start : start + CHUNK])
 

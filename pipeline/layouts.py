@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from heads.registry import LABELS
 from pipeline import competition
 from pipeline.errors import LayoutError
 from pipeline.fixes import apply_fixes, fits, known_fixes, read_fixes
+from pipeline.inside import kept_inside, require_inside
 from pipeline.samples import Dataset, check_labels
 from pipeline.survey import Photo, Problem, Survey, error, table_error
 from pipeline.tables import Table, read_table
+from pipeline.terminal import listed
 
 PATH_COLUMNS = ("path", "image", "file", "filename", "photo")
 PERSON_COLUMNS = ("person", "person_id", "group", "subject", "identity")
@@ -30,9 +33,9 @@ class Layout:
 
 def _table_file(root: Path) -> Path | None:
     """The CSV that ``root`` is or, when it is the only one there, holds."""
-    if root.is_file():
+    if os.path.isfile(root):
         return root if root.suffix.lower() == ".csv" else None
-    found = sorted(root.glob("*.csv")) if root.is_dir() else []
+    found = sorted(filter(os.path.isfile, root.glob("*.csv"))) if os.path.isdir(root) else []
     return found[0] if len(found) == 1 else None
 
 
@@ -48,6 +51,8 @@ def survey_table(root: Path) -> Survey:
     if file is None:
         raise LayoutError(f"{root}: holds no CSV or several; give the CSV itself")
     try:
+        if file != root:  # a CSV that the user names may lie anywhere
+            require_inside(root, file)
         table, photo, person, columns = _columns(file)
     except LayoutError as reason:
         return Survey(root, "table", file, problems=(table_error(file, reason),))
@@ -76,7 +81,7 @@ def _columns(file: Path) -> tuple[Table, str, str, list[str]]:
     labels = [head.column for head in LABELS if head.column in table]
     if not labels:
         wanted = ", ".join(head.column for head in LABELS)
-        raise LayoutError(f"{file}: has no label column; it needs one of: {wanted}; it has: {', '.join(table)}")
+        raise LayoutError(f"{file}: has no label column; it needs one of: {wanted}; it has: {listed(list(table))}")
     return table, _one_column(file, table, PATH_COLUMNS), _one_column(file, table, PERSON_COLUMNS), labels
 
 
@@ -84,11 +89,12 @@ def _one_column(file: Path, table: Table, names: tuple[str, ...]) -> str:
     for name in names:
         if name in table:
             return name
-    raise LayoutError(f"{file}: needs a column named one of: {', '.join(names)}; it has: {', '.join(table)}")
+    raise LayoutError(f"{file}: needs a column named one of: {', '.join(names)}; it has: {listed(list(table))}")
 
 
 def _photo_file(folder: Path, name: str) -> Path | None:
-    return next((file for file in (folder / name, folder / "images" / name) if file.is_file()), None)
+    places = (folder / name, folder / "images" / name)
+    return next((file for file in places if os.path.isfile(file)), None)  # false for names that no disk can hold
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -103,13 +109,22 @@ def layout_of(root: Path) -> str:
     Raises:
         LayoutError: There is nothing there, or no layout fits.
     """
-    if not root.exists():
+    if not os.path.exists(root):
         raise LayoutError(f"no data at {root}; give the competition's folder or a CSV of photos with --data")
     for name, layout in LAYOUTS.items():
         if layout.detect(root):
             return name
     competition_folder = "a competition folder (train/train.csv, train/images)"
     raise LayoutError(f"{root} is neither {competition_folder} nor a CSV of photos nor a folder with one")
+
+
+def survey_of(root: Path) -> Survey:
+    """What is found at ``root``, faults and all; photos outside it are left out.
+
+    Raises:
+        LayoutError: There is nothing there that any layout can read.
+    """
+    return kept_inside(LAYOUTS[layout_of(root)].survey(root))
 
 
 def load_dataset(root: Path, *, fixes: str = "", no_fixes: bool = False) -> Dataset:
@@ -123,7 +138,7 @@ def load_dataset(root: Path, *, fixes: str = "", no_fixes: bool = False) -> Data
     Raises:
         LayoutError: Something there is not as training needs it.
     """
-    data = LAYOUTS[layout_of(root)].survey(root).dataset()
+    data = survey_of(root).dataset()
     if not no_fixes:
         own = read_fixes(Path(fixes)) if fixes else []
         known = [fix for fix in known_fixes() if fits(data.samples, fix)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,19 +10,20 @@ from ensemble.combine import average_views, marginal
 from ensemble.predictions import Predictions
 from heads.base import Head, StrArray
 from heads.registry import JOINT
-from pipeline.errors import ArtifactError
-from pipeline.files import read_csv
+from pipeline.errors import ArtifactError, LayoutError
+from pipeline.schema import RunInfo
 from pipeline.store import Run
+from pipeline.tables import read_table
 
 PARTS = tuple(head.name for head in JOINT.parts)
 
 
-def predicts(info: dict[str, Any], head: str) -> bool:
+def predicts(info: RunInfo, head: str) -> bool:
     """Whether a run of this ``run.json`` has a say on ``head``."""
     return head in info["classes"] or (JOINT.name in info["classes"] and head in PARTS)
 
 
-def head_predictions(run: Run, info: dict[str, Any], head: Head, part: str, views: Sequence[str]) -> Predictions:
+def head_predictions(run: Run, info: RunInfo, head: Head, part: str, views: Sequence[str]) -> Predictions:
     """A run's predictions of ``head``, averaged over ``views``; a joint run gives its marginal.
 
     Args:
@@ -52,10 +52,15 @@ def persons_in(run: Run, ids: StrArray) -> StrArray:
     """The (N,) people on the photos ``ids``, as the run's fold table has them.
 
     Raises:
-        ArtifactError: The table lacks a photo.
+        ArtifactError: The table is damaged or lacks a photo.
     """
-    table = read_csv(run.folder / "folds.csv")
-    person = dict(zip(table["sample_id"], table["person_id"], strict=True))
+    try:
+        table = read_table(run.folder / "folds.csv", ["sample_id", "person_id"])
+    except LayoutError as error:
+        raise ArtifactError(f"run {run.name!r}: {error}; train it again with --fresh") from error
+    person = dict(zip(table["sample_id"].tolist(), table["person_id"].tolist(), strict=True))
+    if len(person) < len(table["sample_id"]):
+        raise ArtifactError(f"run {run.name!r}: folds.csv lists a photo twice; train it again with --fresh")
     try:
         return np.asarray([person[name] for name in ids.tolist()])
     except KeyError as error:

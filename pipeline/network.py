@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -120,20 +122,37 @@ def load_weights(backbone: nn.Module, file: Path, name: str) -> None:
                 f"{file} is not of {name}: {fits} of {len(own)} tensors fit; it {what} {keys[0]!r}; "
                 "give the --backbone that the file was made for"
             )
+    if unsound := [key for key in own if not _is_sound(state[key], own[key])]:
+        raise NetworkError(
+            f"{file}: {len(unsound)} of {len(own)} tensors are not finite numbers, e.g. {unsound[0]!r}; "
+            "the training that made it has diverged, or the file is damaged"
+        )
     backbone.load_state_dict(state)
 
 
+def _is_sound(given: Tensor, own: Tensor) -> bool:
+    """Whether a tensor can take the place of the network's own."""
+    try:
+        same_kind = given.is_floating_point() == own.is_floating_point()
+        return same_kind and bool(given.to(own.dtype).isfinite().all())
+    except (RuntimeError, NotImplementedError):  # sparse, quantised, or without content
+        return False
+
+
 def _read_state(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not file.is_file():
+    if not os.path.isfile(file):  # false, not an error, for names that no disk can hold
         raise NetworkError(f"no weights file {file}; --weights takes imagenet, none or a file")
-    try:
-        if file.suffix == ".safetensors":
+    if file.suffix == ".safetensors":
+        try:
             return load_file(file)
+        except Exception as error:  # a damaged header can promise anything
+            raise NetworkError(f"cannot read weights from {file}: {error}") from error
+    _require_unpacked(file)
+    try:
         state: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
         raise NetworkError(f"cannot read weights from {file}: {error}") from error
     except Exception as error:  # weights_only refuses with pickle.UnpicklingError and others
         raise NetworkError(f"{file} holds more than weights and is not opened; save it as safetensors") from error
@@ -143,3 +162,14 @@ def _read_state(file: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise NetworkError(f"{file} holds no table of weights")
     return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def _require_unpacked(file: Path) -> None:
+    """Refuse a file that grows by being unpacked, to any size."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            claimed = sum(item.file_size for item in archive.infolist())
+    except Exception:  # no zip, or a damaged one, which torch refuses
+        return
+    if claimed > file.stat().st_size:
+        raise NetworkError(f"{file} claims {claimed:,} bytes of weights, more than it has; save it as safetensors")

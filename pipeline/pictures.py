@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from joblib import Parallel, delayed
-from PIL import Image, UnidentifiedImageError
+
+from pipeline.errors import LayoutError
+from pipeline.opening import decoded, picture_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,6 @@ def look_at_all(files: Sequence[Path], progress: Callable[[int, int], None]) -> 
     pictures = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # oddities of metadata; what matters is whether it decodes
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         looks = Parallel(n_jobs=-1, prefer="threads", return_as="generator", batch_size=8, pre_dispatch="4*n_jobs")
         for picture in looks(delayed(_look)(file) for file in files):
             pictures.append(picture)
@@ -37,13 +37,7 @@ def look_at_all(files: Sequence[Path], progress: Callable[[int, int], None]) -> 
 
 def _look(file: Path) -> Picture:
     try:
-        content = file.read_bytes()
-        with Image.open(io.BytesIO(content)) as picture:
-            picture.load()
-            return Picture("", picture.size, hashlib.blake2b(content, digest_size=16).digest())
-    except UnidentifiedImageError:
-        return Picture("is not an image" if content else "is empty")
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as reason:
-        return Picture(f"is too large to be decoded safely: {reason}")
-    except Exception as reason:  # on damaged bytes, Pillow's decoders raise nearly anything
-        return Picture(f"cannot be read: {getattr(reason, 'strerror', None) or reason}")
+        content = picture_bytes(file)
+        return Picture("", decoded(content).size, hashlib.blake2b(content, digest_size=16).digest())
+    except LayoutError as fault:
+        return Picture(str(fault))

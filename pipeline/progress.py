@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from pipeline.terminal import harmless, one_line
+
 
 class Rate(ProgressColumn):
     """Photos a second."""
@@ -22,7 +24,7 @@ class Rate(ProgressColumn):
 
 def say(line: str) -> None:
     """Print one line, in order with the live display."""
-    CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
+    CONSOLE.print(harmless(line), markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,16 @@ def counted(label: str, total: int | None) -> Iterator[Display]:
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=CONSOLE, transient=True, refresh_per_second=4) as progress:
-        task = progress.add_task(label, total=total)
+        task = progress.add_task(one_line(label), total=total)
 
         def skip(n: int) -> None:
             shown = progress.tasks[0]
             progress.update(task, total=None if shown.total is None else shown.total - n)
 
-        yield Display(lambda n, text: progress.update(task, advance=n, description=f"{label} {text}".rstrip()), skip)
+        def advance(n: int, text: str) -> None:
+            progress.update(task, advance=n, description=one_line(f"{label} {text}".rstrip()))
+
+        yield Display(advance, skip)
 
 
 def minutes(seconds: float) -> str:

@@ -15,10 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.predictions import Predictions
+from ensemble.predictions import EnsembleError, Predictions
 from pipeline.errors import ArtifactError
-from pipeline.files import Arrays, atomic, file_checksum, read_arrays, read_json, reason, remove, write_arrays
+from pipeline.files import Arrays, atomic, file_checksum, read_arrays, reason, remove, write_arrays
 from pipeline.locks import locked
+from pipeline.schema import FoldFacts, RunInfo, Settings, read_checked, read_run
+
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+PREDICTIONS = {"ids": "U1", "classes": "U1", "probs": "f2", "folds": "i1", "targets": "i1"}  # kind and dimensions
 
 
 def save_predictions(file: Path, predictions: Predictions) -> None:
@@ -58,17 +62,18 @@ class Run:
         """Whether a fold or a checkpoint is kept here, which other settings must not touch."""
         return any(self.folder.glob("fold*.json")) or any(self.checkpoints.glob("*.json"))
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> RunInfo:
         """What ``run.json`` says."""
-        return read_json(self.folder / "run.json")
+        return read_run(self.folder / "run.json")
 
     def settings(self) -> dict[str, Any]:
         """The settings under which its folds are trained."""
-        return read_json(self.folder / "settings.json")
+        return dict(read_checked(self.folder / "settings.json", Settings))
 
-    def fold(self, fold: int) -> tuple[dict[str, Any], Arrays]:
+    def fold(self, fold: int) -> tuple[FoldFacts, Arrays]:
         """What was kept of one fold until all are there: its facts and its predictions."""
-        return read_json(self.folder / f"fold{fold}.json"), read_arrays(self.folder / f"fold{fold}.npz")
+        facts = read_checked(self.folder / f"fold{fold}.json", FoldFacts)
+        return facts, read_arrays(self.folder / f"fold{fold}.npz")
 
     def drop_parts(self, n_folds: int) -> None:
         """Remove what ``run.json`` and the joined predictions now hold."""
@@ -113,10 +118,14 @@ class Run:
                 f"run {self.name!r} has no {part} predictions of {head!r} in view {view!r}; see --views and --run"
             )
         arrays = read_arrays(file)
+        kinds = {name: f"{array.dtype.kind}{array.ndim}" for name, array in arrays.items()}
+        if any(kinds.get(name) != kind for name, kind in PREDICTIONS.items()) or not len(arrays["ids"]):
+            found = ", ".join(f"{name} {kind}" for name, kind in list(kinds.items())[: len(PREDICTIONS)])
+            raise ArtifactError(f"run {self.name!r}: {file.name} is damaged: no predictions, but {found or 'nothing'}")
         try:
-            classes = tuple(str(name) for name in arrays["classes"])
+            classes = tuple(arrays["classes"].tolist())
             return Predictions(arrays["ids"], classes, arrays["probs"], arrays["folds"], arrays["targets"])
-        except (KeyError, ValueError) as error:
+        except EnsembleError as error:
             raise ArtifactError(f"run {self.name!r}: {file.name} is damaged: {error}") from error
 
     @contextlib.contextmanager
@@ -165,7 +174,7 @@ class Store:
         """All runs that were started, oldest result first, unfinished ones last."""
         folder = self.root / "runs"
         found = (
-            [Run(path) for path in sorted(folder.iterdir()) if not path.name.startswith(".")] if folder.is_dir() else []
+            [Run(path) for path in sorted(folder.iterdir()) if PLAIN.fullmatch(path.name)] if folder.is_dir() else []
         )
         return sorted((run for run in found if run.whole or run.started), key=_age)
 
@@ -238,7 +247,7 @@ def plain_name(name: str) -> str:
     Raises:
         ArtifactError: It cannot.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
+    if not PLAIN.fullmatch(name):
         raise ArtifactError(
             f"name {name!r} must be letters, digits, '.', '_', '+' or '-', at most 100, no '/' and no space"
         )

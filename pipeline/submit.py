@@ -24,9 +24,10 @@ from pipeline.errors import ArtifactError
 from pipeline.files import SCHEMA, remove, write_csv, write_json
 from pipeline.members import head_predictions, persons_in, predicts
 from pipeline.samples import list_digest
+from pipeline.schema import RunInfo
 from pipeline.store import Run, Store, save_predictions
 
-Infos = dict[str, dict[str, Any]]
+Infos = dict[str, RunInfo]
 FILES = ("ensemble.json", "submission.csv", "joint.oof.npz", "joint.test.npz")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import struct
+import zlib
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -20,6 +22,17 @@ def write_picture(file: Path, rng: np.random.Generator, *, size: tuple[int, int]
     """Write a picture of noise, different at every call."""
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(file)
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG of a few kilobytes whose header claims this size, its data being valid but short."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
+    pixels = zlib.compress(bytes(2_000_000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def write_csv(file: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

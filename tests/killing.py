@@ -6,6 +6,7 @@ kill costs a fraction of a second. Used by tests/test_crash.py and benchmarks/ki
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -115,8 +116,10 @@ def die_at(step: int) -> Callable[[], int]:
             self.stream.write(content[len(content) // 2 :])
 
     honest = os.fdopen
-    files.os = _Like(os, fdopen=lambda *a: Torn(honest(*a)), fsync=before(os.fsync), replace=before(os.replace))  # type: ignore[attr-defined]
-    files.tempfile = _Like(files.tempfile, mkstemp=before(files.tempfile.mkstemp))  # type: ignore[attr-defined]
+    setattr(
+        files, "os", _Like(os, fdopen=lambda *a: Torn(honest(*a)), fsync=before(os.fsync), replace=before(os.replace))
+    )  # noqa: B010
+    setattr(files, "tempfile", _Like(files.tempfile, mkstemp=before(files.tempfile.mkstemp)))  # noqa: B010
     Path.unlink = before(Path.unlink)  # type: ignore[method-assign]
     return lambda: done
 
@@ -165,10 +168,8 @@ def _child(request: Mapping[str, Any]) -> None:
 
 
 def _serve() -> None:
-    import pipeline.demo  # noqa: F401
-    import pipeline.plan
-    import pipeline.train  # noqa: F401
-
+    for module in ("pipeline.plan", "pipeline.train"):
+        importlib.import_module(module)
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)

@@ -83,7 +83,7 @@ def test_eval_predictions_are_the_mean_of_the_stored_networks(artifacts: Path, d
     from safetensors.torch import load_file
 
     run, found = Run(artifacts / "runs" / "mask"), load_dataset(data)
-    config = TrainConfig(**run.info()["config"])
+    config = TrainConfig.load(None, run.info()["config"])
     photos = np.stack([read_resized(path, 32) for path in found.test_paths]).transpose(0, 3, 1, 2)
     for view, see in VIEWS.items():
         probs = []
@@ -137,7 +137,7 @@ def test_stored_weights_predict_the_stored_oof(artifacts: Path, data: Path) -> N
     from safetensors.torch import load_file
 
     run = Run(artifacts / "runs" / "mask")
-    config = TrainConfig(**run.info()["config"])
+    config = TrainConfig.load(None, run.info()["config"])
     oof, samples = run.load_predictions("mask", "oof", "identity"), load_dataset(data).samples
     for fold in range(3):
         network = build_network(config, 3)
@@ -188,9 +188,9 @@ def test_other_settings_under_one_name_are_refused_and_fresh_starts_over(
 
 
 def test_history_has_a_row_an_epoch(data: Path, tmp_path: Path) -> None:
-    from pipeline.files import read_csv
+    from pipeline.tables import read_table
 
-    history = read_csv(train(data, tmp_path, "mask", "age", epochs=2) / "history.csv")
+    history = read_table(train(data, tmp_path, "mask", "age", epochs=2) / "history.csv")
     assert list(zip(history["fold"], history["epoch"], strict=True)) == [
         (str(f), str(e)) for f in range(3) for e in (1, 2)
     ]

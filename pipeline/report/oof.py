@@ -15,8 +15,9 @@ from ensemble.combine import compose
 from ensemble.metrics import accuracy, confusion, log_loss, macro_f1, person_interval, precision_recall_f1
 from ensemble.predictions import EnsembleError, Predictions
 from heads.base import IntArray
-from heads.registry import HEADS, JOINT
+from heads.registry import JOINT, head_named
 from pipeline.members import head_predictions, persons_in, predicts
+from pipeline.schema import RunInfo
 from pipeline.store import Run
 
 SHOWN_CONFUSIONS = 6
@@ -108,9 +109,9 @@ def make_report(runs: Sequence[Run]) -> OofReport:
         return OofReport(heads, None, f"no 18-class score: {error}")
 
 
-def report_head(run: Run, info: dict[str, Any], name: str) -> HeadReport:
+def report_head(run: Run, info: RunInfo, name: str) -> HeadReport:
     """The scores of one head of a run, over the mean of its views."""
-    oof = head_predictions(run, info, HEADS[name], "oof", info["config"]["views"])
+    oof = head_predictions(run, info, head_named(name), "oof", info["config"]["views"])
     n = len(oof.classes)
     folds = [oof.take(oof.folds == fold) for fold in np.unique(oof.folds)]
     return HeadReport(
@@ -137,7 +138,7 @@ def class_table(classes: Sequence[str], targets: IntArray, labels: IntArray) -> 
     }
 
 
-def newest_complete_set(runs: Sequence[tuple[Run, dict[str, Any]]]) -> dict[str, tuple[Run, dict[str, Any]]] | None:
+def newest_complete_set(runs: Sequence[tuple[Run, RunInfo]]) -> dict[str, tuple[Run, RunInfo]] | None:
     """The newest run for each part of the 18 classes, all of one fold table; None when no set is complete."""
     for _, newest in reversed(runs):
         same = [(run, info) for run, info in runs if (info["folds"], info["data"]) == (newest["folds"], newest["data"])]
@@ -147,7 +148,7 @@ def newest_complete_set(runs: Sequence[tuple[Run, dict[str, Any]]]) -> dict[str,
     return None
 
 
-def report_joint(chosen: dict[str, tuple[Run, dict[str, Any]]]) -> JointReport:
+def report_joint(chosen: dict[str, tuple[Run, RunInfo]]) -> JointReport:
     """The 18-class score of one run a head, and what each head costs it."""
     heads = []
     for part in JOINT.parts:

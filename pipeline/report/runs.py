@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import ArtifactError
 from pipeline.progress import minutes
 from pipeline.store import Run
+from pipeline.terminal import one_line
 
 
 def table(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -18,7 +19,7 @@ def table(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def _row(run: Run) -> dict[str, Any]:
     try:
         return _finished(run) if run.whole else _unfinished(run)
-    except (ArtifactError, KeyError):
+    except ArtifactError:
         nothing = dict.fromkeys(("backbone", "weights", "image_size", "folds", "epochs", "seed"), "?")
         state = "damaged; train it again with --fresh"
         rest: dict[str, Any] = {
@@ -40,7 +41,7 @@ def _finished(run: Run) -> dict[str, Any]:
         "macro_f1": {head: score["macro_f1"] for head, score in info["scores"].items()},
         "seconds": info["seconds"],
         "peak_memory": info["peak_memory"],
-        "note": config["note"],
+        "note": config.get("note", ""),
     }
 
 
@@ -52,7 +53,7 @@ def _unfinished(run: Run) -> dict[str, Any]:
     return _settings(run, settings) | {"state": state, "macro_f1": {}, "seconds": None, "peak_memory": None, "note": ""}
 
 
-def _settings(run: Run, info: dict[str, Any]) -> dict[str, Any]:
+def _settings(run: Run, info: Mapping[str, Any]) -> dict[str, Any]:
     config = info["config"]
     return {
         "name": run.name,
@@ -67,7 +68,7 @@ def _settings(run: Run, info: dict[str, Any]) -> dict[str, Any]:
 
 
 def render(rows: Sequence[dict[str, Any]]) -> str:
-    """Two lines a run, so that 80 columns hold everything."""
+    """Four lines a run at most, so that 80 columns hold everything; what files say stays in its line."""
     lines = [f"{'run':<24} {'macro F1':<34} {'time':>8} {'memory':>9}"]
     for row in rows:
         scores = " ".join(f"{head} {score:.4f}" for head, score in row["macro_f1"].items()) or row["state"]
@@ -76,8 +77,8 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(f"{row['name']:<24} {scores:<34} {time:>8} {memory:>9}")
         network = f"{row['backbone']}, {row['weights'].rsplit('/', 1)[-1]}, {row['image_size']} px"
         heads = ", ".join(f"{head} ({objective})" for head, objective in row["heads"].items())
-        lines.append(f"    {heads}, {row['folds']} folds x {row['epochs']} epochs, seed {row['seed']}")
-        lines.append(f"    {network}")
+        lines.append(one_line(f"    {heads}, {row['folds']} folds x {row['epochs']} epochs, seed {row['seed']}"))
+        lines.append(one_line(f"    {network}"))
         if row["note"]:
-            lines.append(f"    note: {row['note']}")
+            lines.append(one_line(f"    note: {row['note']}"))
     return "\n".join(lines)

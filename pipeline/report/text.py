@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.report.oof import HeadReport, JointReport, OofReport
+from pipeline.terminal import one_line
+
+FORMULA = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"  # the last four are the wide forms of the first
 
 
 def render(report: OofReport) -> str:
@@ -29,13 +32,19 @@ def csv_rows(report: OofReport) -> Iterator[list[object]]:
     for run, head, score, classes in sources:
         for name, row in classes.items():
             yield [
-                run,
-                head,
+                defused(run),
+                defused(head),
                 f"{score:.6f}",
-                name,
+                defused(name),
                 *(f"{row[k]:.6f}" for k in ("precision", "recall", "f1")),
                 int(row["photos"]),
             ]
+
+
+def defused(cell: str) -> str:
+    """Text for a spreadsheet, which takes what looks like a formula for one; an apostrophe makes it text again."""
+    start = cell.lstrip(" \"'")[:1]
+    return f"'{cell}" if start and start in FORMULA else cell
 
 
 CSV_HEADER = ["run", "head", "macro_f1", "class", "precision", "recall", "f1", "photos"]
@@ -43,7 +52,7 @@ CSV_HEADER = ["run", "head", "macro_f1", "class", "precision", "recall", "f1", "
 
 def _head(report: HeadReport) -> Iterator[str]:
     low, high = report.interval_95
-    yield f"{report.run}: {report.head} ({report.objective})"
+    yield one_line(f"{report.run}: {report.head} ({report.objective})")
     spread = f"folds {min(report.folds):.3f}-{max(report.folds):.3f}"
     yield f"  macro F1 {report.macro_f1:.4f}, 95 % {low:.3f}-{high:.3f} over people, {spread}"
     years = "" if report.mean_absolute_error is None else f", off by {report.mean_absolute_error:.1f} years on average"

@@ -1,0 +1,95 @@
+"""Small valid files of every format that is read, made up in a moment: nothing is trained."""
+
+from __future__ import annotations
+
+import io
+import random
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ensemble.predictions import Predictions
+from heads.base import Head
+from pipeline.config import TrainConfig
+from pipeline.files import SCHEMA, write_arrays, write_csv, write_json
+from pipeline.samples import list_digest
+from pipeline.store import Run
+
+PEOPLE, FOLDS = 18, 3
+VIEWS = ("identity", "hflip")
+
+
+def picture_files() -> dict[str, bytes]:
+    """One picture as each format: suffix -> bytes."""
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 32, 3), dtype=np.uint8).repeat(3, axis=0))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files = {}
+    for suffix in ("jpeg", "png", "webp", "tiff", "bmp"):
+        photo.save(buffer := io.BytesIO(), suffix, **({"exif": exif} if suffix in ("jpeg", "png") else {}))
+        files[suffix] = buffer.getvalue()
+    return files
+
+
+def small_network() -> torch.nn.Module:
+    """A network with a timm model's ways, small enough for thousands of loads."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    network.pretrained_cfg = {"classifier": "fc"}  # type: ignore[assignment]
+    return network
+
+
+def write_data(folder: Path) -> tuple[Path, Path]:
+    """A CSV of photos and a competition folder: the table of each. Photos are not opened here, so they hold a byte."""
+    rng = random.Random(0)
+    kinds = list(product(("female", "male"), (23, 41, 60)))
+    people = [(f"p{n:02}", *kinds[n % len(kinds)]) for n in range(PEOPLE)]
+    table, root = folder / "table" / "labels.csv", folder / "competition"
+    rows = [(f"{p}_{n}.png", p, mask, *which) for p, *which in people for n, mask in enumerate(("wear", "normal"))]
+    write_csv(table, ["path", "person", "mask", "gender", "age"], rows)
+    write_csv(
+        root / "train" / "train.csv", ["id", "gender", "age", "path"], [(p, g, a, f"{p}_x") for p, g, a in people]
+    )
+    names = [f"{rng.randbytes(4).hex()}.jpg" for _ in range(6)]
+    write_csv(root / "eval" / "info.csv", ["ImageID", "ans"], [(name, 0) for name in names])
+    shots = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")
+    files = [table.parent / str(row[0]) for row in rows] + [root / "eval" / "images" / name for name in names]
+    files += [root / "train" / "images" / f"{p}_x" / f"{shot}.jpg" for (p, *_), shot in product(people, shots)]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    return table, root / "train" / "train.csv"
+
+
+def write_run(run: Run, head: Head) -> None:
+    """A finished run of made-up predictions, with all that is kept of a fold beside it."""
+    rng = np.random.default_rng(len(head.name))
+    ids = np.asarray([f"p{n:02}_x/{shot}.jpg" for n, shot in product(range(PEOPLE), ("mask1", "normal"))])
+    folds, targets = np.arange(len(ids)) // 2 % FOLDS, np.arange(len(ids)) % len(head.classes)
+    eval_ids = np.asarray([f"{n}.jpg" for n in range(6)])
+    none = np.full(len(eval_ids), -1)
+    for view in VIEWS:
+        for part, known in (("oof", (ids, folds, targets)), ("test", (eval_ids, none, none))):
+            probs = rng.dirichlet(np.ones(len(head.classes)), len(known[0]))
+            run.save_predictions(head.name, part, view, Predictions(known[0], head.classes, probs, *known[1:]))
+    write_csv(
+        run.folder / "folds.csv",
+        ["sample_id", "person_id", "fold"],
+        zip(ids, (name.split("/")[0] for name in ids.tolist()), folds, strict=True),
+    )
+    config = TrainConfig(folds=FOLDS, weights="none", views=VIEWS).as_dict()
+    settings = {"schema": SCHEMA, "heads": {head.name: "classes"}, "order": [head.name], "config": config}
+    settings |= {"data": "d", "folds": "f", "eval": list_digest(eval_ids.tolist()), "weights": "none", "version": "0"}
+    facts = {"device": "cpu", "seconds": 1.5, "peak_memory": 2**20, "files": {"age.npz": "0"}, "resumed": 1}
+    scores = {"macro_f1": 0.5, "accuracy": 0.5, "mean_absolute_error": 7.5}
+    info: dict[str, Any] = {"classes": {head.name: head.classes}, "scores": {head.name: scores}, "data_root": "nowhere"}
+    write_json(run.folder / "settings.json", settings)
+    write_json(run.folder / "run.json", settings | info | facts | {"device": ["cpu"], "finished": "2026-01-01"})
+    fold = {"schema": SCHEMA, "fold": 0, "settings": "s", "absolute_errors": {"age": [12.5, 3]}}
+    fold |= {"micro_batch": 32, "step": 9, "checkpoint_seconds": 0.1}
+    write_json(run.folder / "fold0.json", fold | facts | {"history": [{"fold": 0, "train_loss": 0.5}]})
+    write_arrays(run.folder / "fold0.npz", {"rows": np.arange(3)})
