@@ -58,9 +58,7 @@ class Plan:
     @property
     def workers(self) -> int:
         """Processes that prepare batches."""
-        if self.config.workers >= 0:
-            return self.config.workers
-        return 0 if self.device.type == "cpu" else min(8, max(1, (os.cpu_count() or 1) - 1))
+        return worker_count(self.config, self.device)
 
     def settings(self) -> dict[str, Any]:
         """What must be equal for folds to belong to one run."""
@@ -80,6 +78,13 @@ class Plan:
     def digest(self) -> str:
         """A fingerprint of the settings, kept with every fold."""
         return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def worker_count(config: TrainConfig, device: torch.device) -> int:
+    """Processes that prepare batches: those asked for, else none on a CPU and up to 8 beside an accelerator."""
+    if config.workers >= 0:
+        return config.workers
+    return 0 if device.type == "cpu" else min(8, max(1, (os.cpu_count() or 1) - 1))
 
 
 def _weights_digest(weights: str) -> str:
