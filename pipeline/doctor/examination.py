@@ -16,7 +16,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     "environment": (libraries.python, libraries.versions, libraries.torch_pair, libraries.loading),
     "machine": (machine.device, machine.memory, machine.threads, machine.shared_memory),
     "training": (training.data, training.folds, training.network, training.weights),
-    "artifacts": (folders.writable, folders.room, folders.runs),
+    "artifacts": (folders.writable, folders.disk, folders.runs),
 }
 WORDS = {"ok": "ok", "warning": "warn", "error": "FAIL"}
 WIDTH = 80  # columns of text
@@ -76,6 +76,8 @@ def examine(case: Case) -> Examination:
 def unforeseen(title: str, reason: Exception) -> Finding:
     """A check that failed itself: what it met, a training would meet as well."""
     fix = "try `pipe train-head mask --dry-run`; if that works, this is a bug of `pipe doctor`"
+    if isinstance(reason, ImportError):
+        fix = "install this program and what it needs again: `pip install .` in its folder"
     return error(f"{title}: not checked, {type(reason).__name__}: {said(reason)}", fix)
 
 

@@ -76,7 +76,7 @@ def _remove(*files: str) -> None:
             os.unlink(file)
 
 
-def room(case: Case) -> Iterator[Finding]:
+def disk(case: Case) -> Iterator[Finding]:
     """The disk against what a run will write there, as far as that is known."""
     place = nearest(case.artifacts)
     if not place.is_dir():
@@ -127,7 +127,7 @@ def runs(case: Case) -> Iterator[Finding]:
 
     found = Store(case.artifacts).runs()
     unfinished = [run for run in found if not run.whole]
-    yield ok(f"runs: {len(found) - len(unfinished)} finished, {len(unfinished)} begun")
+    yield ok(f"runs: {len(found) - len(unfinished)} finished, {len(unfinished)} begun" if found else "runs: none yet")
     for run in unfinished:
         try:
             folds = int(run.settings()["config"]["folds"])

@@ -12,9 +12,11 @@ from importlib import metadata
 from pipeline.doctor.finding import Case, Finding, error, ok, said, warning
 
 DISTRIBUTION = "headfold"
-# what a training loads, and the distribution to install when it cannot be
+# what a training loads, each after what it needs, and the distribution to install when it cannot be
 MODULES = {
     "numpy": "numpy",
+    "torch": "torch",
+    "torchvision": "torchvision",
     "timm": "timm",
     "safetensors.torch": "safetensors",
     "cv2": "opencv-python-headless",
@@ -64,8 +66,8 @@ def versions(case: Case) -> Iterator[Finding]:
 def torch_pair(case: Case) -> Iterator[Finding]:
     """Whether torch and torchvision are made for each other and load together; timm needs both."""
     torch, vision = installed("torch"), installed("torchvision")
-    if not torch:
-        return  # told with the versions
+    if not torch or load_fault("numpy"):
+        return  # told by the other checks
     if fault := load_fault("torch"):
         yield error(f"torch {torch} cannot be loaded: {fault}", ONE_SOURCE)
     elif not vision:
@@ -103,12 +105,10 @@ def build(module: str, version: str) -> str:
 
 
 def loading(case: Case) -> Iterator[Finding]:
-    """Whether everything else that a training loads can be loaded; the first that cannot is told."""
-    if load_fault("torch") or load_fault("torchvision"):
-        return  # told already, and timm cannot be loaded either
+    """Whether all that a training loads can be loaded; the first that cannot is told, others may fail because of it."""
     for module, distribution in MODULES.items():
         if fault := load_fault(module):
-            if installed(distribution):  # else told with the versions
+            if installed(distribution) and "torch" not in module:  # else told by the other checks
                 yield error(f"{module} cannot be loaded: {fault}", f"pip install --force-reinstall {distribution}")
             return
     yield ok("all libraries can be loaded")

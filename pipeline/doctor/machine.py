@@ -77,19 +77,20 @@ def runs_on(builds: list[str], major: int, minor: int) -> bool:
 
 def memory(case: Case) -> Iterator[Finding]:
     """Main memory, in a container its limit."""
-    total, available, limit = total_memory(), available_memory(), memory_limit()
-    capped = limit is not None and (total is None or limit < total)
-    if capped:
-        total, available = limit, limit if available is None else min(available, limit or 0)
-    if total is None:
-        yield ok("memory: unknown on this system")
-        return
-    text = f"memory: {size(total)}{', the limit of this container' if capped else ''}"
-    text += "" if available is None else f", at most {size(available)} free" if capped else f", {size(available)} free"
-    if (total if available is None else available) < LITTLE:
-        yield warning(text, "close other programs, or use a smaller --batch-size and --workers 0")
+    total, free, limit = total_memory(), free_memory(), memory_limit()
+    parts = {"in all": total, "free": free, "granted to this container": limit}
+    known = [f"{size(n_bytes)} {what}" for what, n_bytes in parts.items() if n_bytes is not None]
+    text = f"memory: {', '.join(known) or 'unknown on this system'}"
+    if (least := usable_memory()) is not None and least < LITTLE:
+        yield warning(text, "close other programs or grant more; else use a smaller --batch-size and --workers 0")
     else:
         yield ok(text)
+
+
+def usable_memory() -> int | None:
+    """Bytes that a training can have at most; None = unknown."""
+    known = (total_memory(), free_memory(), memory_limit())
+    return min((n_bytes for n_bytes in known if n_bytes is not None), default=None)
 
 
 def total_memory() -> int | None:
@@ -100,7 +101,7 @@ def total_memory() -> int | None:
         return None
 
 
-def available_memory() -> int | None:
+def free_memory() -> int | None:
     """Bytes of main memory that programs can still have; None = unknown."""
     line = re.search(r"^MemAvailable:\s+(\d+) kB$", _text(PROC / "meminfo"), re.MULTILINE)
     return int(line[1]) * 1024 if line else None

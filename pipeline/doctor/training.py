@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from pipeline.doctor.finding import Case, Finding, error, ok, refused, warning
+from pipeline.doctor.finding import Case, Finding, error, ok, refused, size, warning
 from pipeline.doctor.folders import nearest
+from pipeline.doctor.machine import usable_memory
 from pipeline.errors import LayoutError, NetworkError
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # the names that timm asks the hub for
@@ -24,6 +25,13 @@ def network(case: Case) -> Iterator[Finding]:
 
     config = case.config
     try:
+        held, usable = case.parameters * 4, usable_memory()
+        if usable is not None and held > usable:
+            yield error(
+                f"network: the parameters of {config.backbone} take {size(held)}, {size(usable)} of memory are free",
+                "use a smaller --backbone",
+            )
+            return
         try_network(replace(config, weights="none") if config.weights == "imagenet" else config, n_outputs=1)
     except NetworkError as reason:
         yield refused(reason, fix="choose another --backbone, --weights or --image-size")
