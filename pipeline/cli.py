@@ -204,6 +204,7 @@ def data_check(
 @app.command()
 def doctor(
     data: Annotated[Path | None, typer.Option(help="The competition's folder, or a CSV of photos [data].")] = None,
+    folds: Annotated[int | None, typer.Option(help="Parts the people are divided into [5].")] = None,
     config: ConfigFile = None,
     backbone: Annotated[str | None, typer.Option(help="Any timm model name [mobilenetv2_100].")] = None,
     weights: Annotated[str | None, typer.Option(help="imagenet, none, or a file with timm's names [imagenet].")] = None,
@@ -217,7 +218,14 @@ def doctor(
     from pipeline.doctor.examination import examine, render
     from pipeline.doctor.finding import Case
 
-    flags = {"backbone": backbone, "weights": weights, "image_size": image_size, "device": device, "workers": workers}
+    flags = {
+        "folds": folds,
+        "backbone": backbone,
+        "weights": weights,
+        "image_size": image_size,
+        "device": device,
+        "workers": workers,
+    }
     usual = Path("data") if Path("data").exists() else None  # not there and not asked for: not checked
     found = examine(Case(TrainConfig.load(config, flags), data or usual, artifacts))
     typer.echo(json.dumps(found.as_dict(), indent=1) if as_json else render(found))

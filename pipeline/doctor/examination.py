@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.doctor import folders, libraries, machine, training
-from pipeline.doctor.finding import Case, Check, Finding, error, said, warning
+from pipeline.doctor.finding import Case, Check, Finding, error, many, said, warning
 
 # a check is a function that yields findings; a new one is a line here
 CHECKS: dict[str, tuple[Check, ...]] = {
@@ -104,7 +104,7 @@ def _wrapped(start: str, text: str) -> list[str]:
 def verdict(examination: Examination) -> str:
     """What it comes to, in one line."""
     errors, warned = examination.count("error"), examination.count("warning")
-    noted = f"; {warned} warning{'s' * (warned != 1)}" if warned else ""
+    noted = f"; {many(warned, 'warning')}" if warned else ""
     if errors:
-        return f"{errors} thing{'s' * (errors != 1)} would stop or spoil a training{noted}"
+        return f"{many(errors, 'thing')} would stop or spoil a training{noted}"
     return f"ready to train{noted}"

@@ -68,6 +68,11 @@ def size(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:,.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:,.1f} MiB"
 
 
+def many(number: int, what: str) -> str:
+    """A number of things: 1 core, 2 cores."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 @dataclass(frozen=True)
 class Case:
     """The training that somebody intends; what several checks want of it is worked out once.

@@ -81,7 +81,7 @@ def disk(case: Case) -> Iterator[Finding]:
     place = nearest(case.artifacts)
     if not place.is_dir():
         return  # told already
-    parts = _to_write(case)
+    parts = to_write(case)
     need, free = sum(parts.values()), shutil.disk_usage(place).free
     listed = ", ".join(f"{what} {size(n_bytes)}" for what, n_bytes in parts.items() if n_bytes)
     text = f"disk: a run writes about {size(need)} ({listed or 'its size is not known'}), {size(free)} are free"
@@ -91,7 +91,7 @@ def disk(case: Case) -> Iterator[Finding]:
         yield ok(text)
 
 
-def _to_write(case: Case) -> dict[str, int]:
+def to_write(case: Case) -> dict[str, int]:
     """What a run is made of -> bytes."""
     folds, views, side = case.config.folds, len(case.config.views), case.config.image_size
     parts = {}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.doctor.finding import Case, Finding, error, ok, refused, size, warning
+from pipeline.doctor.finding import Case, Finding, error, many, ok, refused, size, warning
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def device(case: Case) -> Iterator[Finding]:
     if chosen.type == "cuda":
         yield from _cuda(chosen)
         return
-    yield ok(f"device: {chosen.type}, {cores()} cores for this process")
+    yield ok(f"device: {chosen.type}, {many(cores(), 'core')} for this process")
     if case.config.device == "auto" and chosen.type == "cpu" and (PROC / "driver" / "nvidia").exists():
         yield warning(
             f"an NVIDIA driver is here, but torch {torch.__version__} finds no GPU, so training is slow",
@@ -145,11 +145,13 @@ def threads(case: Case) -> Iterator[Finding]:
         import torch
 
         used = torch.get_num_threads()
-        source = f"torch takes {used} thread{'s' * (used != 1)}"
+        source = f"torch takes {many(used, 'thread')}"
     if used > there:
-        yield warning(f"threads: {source}, but this process has {there} cores", f"export OMP_NUM_THREADS={there}")
+        yield warning(
+            f"threads: {source}, but this process has {many(there, 'core')}", f"export OMP_NUM_THREADS={there}"
+        )
     else:
-        yield ok(f"threads: {source} on {there} cores")
+        yield ok(f"threads: {source} on {many(there, 'core')}")
 
 
 def shared_memory(case: Case) -> Iterator[Finding]:
@@ -168,7 +170,7 @@ def shared_memory(case: Case) -> Iterator[Finding]:
         return
     need = workers * PREFETCHED * case.config.batch_size * 3 * case.config.image_size**2
     free = shutil.disk_usage(SHM).free
-    text = f"shared memory: {workers} workers hold up to {size(need)}, {size(free)} are free in {SHM}"
+    text = f"shared memory: {many(workers, 'worker')} may hold up to {size(need)}, {size(free)} are free in {SHM}"
     if need > free:
         yield error(text, "use fewer --workers (0 needs none), or start the container with a larger --shm-size")
     else:
