@@ -49,7 +49,7 @@ SITUATIONS: dict[str, tuple[list[str], int, str]] = {
     "unknown tag": (["--backbone", "test_resnet.x", "--weights", "imagenet"], 1, "Invalid pretrained tag"),
     "no weights file": (["--weights", "HERE/none.safetensors"], 1, "no weights file"),
     "photos too small": (["--backbone", "vit_tiny_patch16_224"], 1, "does not take photos of 32 px"),
-    "too many workers": (["--workers", "256"], 1, "shared memory: 256 workers"),
+    "too many workers": (["--workers", "256", "--image-size", "64"], 1, "shared memory: 256 workers"),
     "a file in the way": (["--artifacts", "DATA/train/train.csv"], 1, "is no folder"),
     "a file on the way": (["--artifacts", "DATA/train/train.csv/a"], 1, "is no folder"),
     "more folds than people": (["--data", "DATA", "--folds", "30"], 1, "18 people cannot fill 30 folds"),
