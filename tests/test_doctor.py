@@ -186,6 +186,13 @@ def test_a_network_larger_than_memory_is_not_built(tmp_path: Path, monkeypatch: 
     assert found(training.network, case(None, tmp_path))[0] == "error"
 
 
+def test_a_network_that_takes_minutes_to_build_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "LARGE", 1000)
+    monkeypatch.setattr("pipeline.network.try_network", lambda *_: pytest.fail("was built"))
+    status, text, fix = found(training.network, case(None, tmp_path))
+    assert (status, "takes minutes" in text, "--dry-run" in fix) == ("warning", True, True)
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of the hub."""

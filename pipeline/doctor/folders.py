@@ -86,7 +86,9 @@ def disk(case: Case) -> Iterator[Finding]:
     listed = ", ".join(f"{what} {size(n_bytes)}" for what, n_bytes in parts.items() if n_bytes)
     text = f"disk: a run writes about {size(need)} ({listed or 'its size is not known'}), {size(free)} are free"
     if need * 1.05 > free:
-        yield error(text, "free some space, use a smaller --image-size, or choose another disk with --artifacts")
+        yield error(
+            text, "free some space, choose another disk with --artifacts, or use a smaller --backbone or --image-size"
+        )
     else:
         yield ok(text)
 

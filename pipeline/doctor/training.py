@@ -15,6 +15,7 @@ from pipeline.doctor.machine import usable_memory
 from pipeline.errors import LayoutError, NetworkError
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # the names that timm asks the hub for
+LARGE = 500_000_000  # parameters; to draw as many takes ten seconds
 WORDS = ("imagenet", "none")
 OTHER_WEIGHTS = "use --weights FILE or --weights none"
 
@@ -30,6 +31,12 @@ def network(case: Case) -> Iterator[Finding]:
             yield error(
                 f"network: the parameters of {config.backbone} take {size(held)}, {size(usable)} of memory are free",
                 "use a smaller --backbone",
+            )
+            return
+        if case.parameters > LARGE and config.weights in WORDS:
+            yield warning(
+                f"network: {config.backbone}, {case.parameters:,} parameters, is not tried here: that takes minutes",
+                "try it with `pipe train-head mask --dry-run`",
             )
             return
         try_network(replace(config, weights="none") if config.weights == "imagenet" else config, n_outputs=1)
