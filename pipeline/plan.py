@@ -80,13 +80,6 @@ class Plan:
         return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def worker_count(config: TrainConfig, device: torch.device) -> int:
-    """Processes that prepare batches: those asked for, else none on a CPU and up to 8 beside an accelerator."""
-    if config.workers >= 0:
-        return config.workers
-    return 0 if device.type == "cpu" else min(8, max(1, (os.cpu_count() or 1) - 1))
-
-
 def _weights_digest(weights: str) -> str:
     """A fingerprint of a weights file, else the word that was given."""
     return hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16] if Path(weights).is_file() else weights
@@ -110,6 +103,13 @@ def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path) -> Plan:
     try_network(config, task.n_outputs)  # what does not fit shows now, not after the photos are read
     values = np.stack([head.values(data.samples.columns) for head in task.heads], axis=1)
     return Plan(task, config, data, folds, values, device)
+
+
+def worker_count(config: TrainConfig, device: torch.device) -> int:
+    """Processes that prepare batches: those asked for, else none on a CPU and up to 8 beside an accelerator."""
+    if config.workers >= 0:
+        return config.workers
+    return 0 if device.type == "cpu" else min(8, max(1, (os.cpu_count() or 1) - 1))
 
 
 def describe(plan: Plan) -> str:
