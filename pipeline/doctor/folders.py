@@ -34,7 +34,11 @@ def writable(case: Case) -> Iterator[Finding]:
     try:
         _try_to_lock(place)
     except OSError as reason:
-        yield error(f"files cannot be locked in {where}: {reason.strerror or reason}", f"{ELSEWHERE}, on a local disk")
+        yield warning(
+            f"files cannot be locked in {where} ({reason.strerror or reason}), so nothing keeps two commands on two "
+            "computers from training one run",
+            f"train a run on one computer at a time, or {ELSEWHERE}, on a local disk",
+        )
         return
     yield ok(f"files can be written and locked in {where}")
 
@@ -64,7 +68,7 @@ def _try_to_lock(folder: Path) -> None:
 
     handle, name = tempfile.mkstemp(prefix=".doctor-", dir=folder)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
         os.close(handle)
         _remove(name)
