@@ -205,6 +205,37 @@ def data_check(
 
 
 @app.command()
+def doctor(
+    data: Annotated[Path | None, typer.Option(help="The competition's folder, or a CSV of photos [data].")] = None,
+    folds: Annotated[int | None, typer.Option(help="Parts the people are divided into [5].")] = None,
+    config: ConfigFile = None,
+    backbone: Annotated[str | None, typer.Option(help="Any timm model name [mobilenetv2_100].")] = None,
+    weights: Annotated[str | None, typer.Option(help="imagenet, none, or a file with timm's names [imagenet].")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side in pixels [128].")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that prepare batches [chosen].")] = None,
+    as_json: AsJson = False,
+    artifacts: Artifacts = ARTIFACTS,
+) -> None:
+    """Tell whether machine, environment and folders are fit for a training; exit code 1 when they are not."""
+    from pipeline.doctor.examination import examine, render
+    from pipeline.doctor.finding import Case
+
+    flags = {
+        "folds": folds,
+        "backbone": backbone,
+        "weights": weights,
+        "image_size": image_size,
+        "device": device,
+        "workers": workers,
+    }
+    usual = Path("data") if Path("data").exists() else None  # not there and not asked for: not checked
+    found = examine(Case(TrainConfig.load(config, flags), data or usual, artifacts))
+    _print(json_text(found.as_dict()) if as_json else render(found))
+    raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where drawn people and runs go.")] = Path("demo"),
     data_only: Annotated[

@@ -101,6 +101,22 @@ def require_backbone(name: str) -> None:
     raise NetworkError(f"unknown backbone {name!r}; {hint}")
 
 
+def imagenet_source(name: str) -> Any:
+    """Where timm gets the imagenet weights of a backbone, as its entry says: ``hf_hub_id`` goes before ``url``.
+
+    Raises:
+        NetworkError: The backbone is unknown, or timm has no weights of it.
+    """
+    require_backbone(name)
+    try:
+        source = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # an unknown tag after the dot
+        raise NetworkError(f"no imagenet weights of {name}: {error}") from error
+    if source is None or not source.has_weights:
+        raise NetworkError(f"timm has no imagenet weights of {name}; use --weights FILE or --weights none")
+    return source
+
+
 def load_weights(backbone: nn.Module, file: Path, name: str) -> None:
     """Load a file with timm's names into ``backbone``; its classifier is left out, everything else must fit.
 

@@ -60,9 +60,7 @@ class Plan:
     @property
     def workers(self) -> int:
         """Processes that prepare batches."""
-        if self.config.workers >= 0:
-            return self.config.workers
-        return 0 if self.device.type == "cpu" else min(8, max(1, (os.cpu_count() or 1) - 1))
+        return worker_count(self.config, self.device)
 
     def settings(self) -> dict[str, Any]:
         """What must be equal for folds to belong to one run."""
@@ -115,6 +113,13 @@ def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path) -> Plan:
     try_network(config, task.n_outputs)  # what does not fit shows now, not after the photos are read
     values = np.stack([head.values(data.samples.columns) for head in task.heads], axis=1)
     return Plan(task, config, data, folds, values, device)
+
+
+def worker_count(config: TrainConfig, device: torch.device) -> int:
+    """Processes that prepare batches: those asked for, else none on a CPU and up to 8 beside an accelerator."""
+    if config.workers >= 0:
+        return config.workers
+    return 0 if device.type == "cpu" else min(8, max(1, (os.cpu_count() or 1) - 1))
 
 
 def describe(plan: Plan) -> str:

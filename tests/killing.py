@@ -77,7 +77,7 @@ def die_at(step: int) -> Callable[[], int]:
 
     Steps are: making the temporary file, the middle of each write, each fsync, each replace, each removal.
     """
-    import pipeline.files as files
+    files: Any = importlib.import_module("pipeline.files")
 
     done = 0
 
@@ -116,10 +116,8 @@ def die_at(step: int) -> Callable[[], int]:
             self.stream.write(content[len(content) // 2 :])
 
     honest = os.fdopen
-    setattr(
-        files, "os", _Like(os, fdopen=lambda *a: Torn(honest(*a)), fsync=before(os.fsync), replace=before(os.replace))
-    )  # noqa: B010
-    setattr(files, "tempfile", _Like(files.tempfile, mkstemp=before(files.tempfile.mkstemp)))  # noqa: B010
+    files.os = _Like(os, fdopen=lambda *a: Torn(honest(*a)), fsync=before(os.fsync), replace=before(os.replace))
+    files.tempfile = _Like(files.tempfile, mkstemp=before(files.tempfile.mkstemp))
     Path.unlink = before(Path.unlink)  # type: ignore[method-assign]
     return lambda: done
 

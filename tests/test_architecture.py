@@ -23,7 +23,7 @@ RESERVED = {
 FLOORS = [
     {"cli"},
     {"demo"},
-    {"train", "submit", "report", "check"},
+    {"train", "submit", "report", "check", "doctor"},
     {"finish", "members"},
     {"plan", "recover"},
     {"fold"},
