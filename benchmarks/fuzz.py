@@ -10,6 +10,8 @@ a memory limit instead.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import random
 import tempfile
@@ -27,14 +29,24 @@ from safetensors.torch import save
 
 from benchmarks import mutations
 from benchmarks.mutations import Mutation, either
-from benchmarks.valid import VIEWS, picture_files, small_network, write_data, write_run
+from benchmarks.valid import (
+    VIEWS,
+    checkpointed_job,
+    picture_files,
+    small_network,
+    write_checkpoint,
+    write_data,
+    write_run,
+)
 from ensemble.predictions import EnsembleError
 from heads.base import HeadError
 from heads.registry import HEADS, LABELS
 from heads.task import Task
+from pipeline import findings
 from pipeline.config import TrainConfig
-from pipeline.errors import PipelineError
-from pipeline.files import write_csv
+from pipeline.engine import make_optimizer
+from pipeline.errors import ArtifactError, PipelineError
+from pipeline.files import checksum, write_csv
 from pipeline.fixes import apply_fixes, read_fixes
 from pipeline.layouts import load_dataset
 from pipeline.members import persons_in
@@ -42,6 +54,7 @@ from pipeline.network import load_weights
 from pipeline.report import oof, runs, text
 from pipeline.store import Store
 from pipeline.submit import make_ensemble, render
+from pipeline.verify import verdict, verify_runs
 
 OURS = (PipelineError, HeadError, EnsembleError)
 LONGEST = 30_000  # characters of a message, before a terminal gets its part
@@ -95,6 +108,8 @@ def targets(folder: Path) -> dict[str, list[Target]]:
     weights.write_bytes(save(network.state_dict()))
     torch.save(network.state_dict(), pth)
 
+    checkpoint = write_checkpoint(folder / "checkpoints")
+
     def learn() -> object:
         config = TrainConfig.load(settings)
         json.dumps(config.as_dict(), allow_nan=False)
@@ -109,7 +124,7 @@ def targets(folder: Path) -> dict[str, list[Target]]:
     run_json = [
         Target(mask.folder / "run.json", json_damage, lambda: runs.render(runs.table([mask])) and mask.info()),
         Target(mask.folder / "settings.json", json_damage, mask.settings),
-        Target(mask.folder / "fold0.json", json_damage, lambda: mask.fold(0)),
+        Target(mask.folder / "fold0.json", json_damage, lambda: (mask.fold_facts(0), mask.fold_arrays(0))),
     ]
     return {
         "label tables": data,
@@ -121,9 +136,35 @@ def targets(folder: Path) -> dict[str, list[Target]]:
         "safetensors": [
             Target(weights, either(mutations.damaged_weights), lambda: load_weights(small_network(), weights, "small"))
         ],
+        "checkpoints": [
+            Target(checkpoint.with_suffix(".json"), json_damage, partial(go_on, checkpoint)),
+            Target(checkpoint, either(mutations.damaged_weights), partial(go_on, checkpoint, mend=True)),
+        ],
         "pth": [Target(pth, mutations.damaged_bytes, lambda: load_weights(small_network(), pth, "small"))],
         "whole runs": [Target(file, _in_a_run(file), partial(_read_all, store)) for file in _read_files(store)],
     }
+
+
+def go_on(file: Path, *, mend: bool = False) -> None:
+    """Begin a fold where its only checkpoint ends; ``mend`` makes its checksum that of the damaged tensors.
+
+    Raises:
+        ArtifactError: The checkpoint is refused, or found damaged and removed.
+    """
+    facts = file.with_suffix(".json")
+    kept = {part: part.read_bytes() for part in (file, facts)}
+    if mend:
+        facts.write_text(json.dumps(json.loads(kept[facts]) | {"sha256": checksum(kept[file])}))
+    network = small_network()
+    job = checkpointed_job(file.parent)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            begun = job.begin(network, make_optimizer(network, job.config), 8)
+    finally:
+        for part, content in kept.items():
+            part.write_bytes(content)
+    if not begun.resumed:
+        raise ArtifactError("told and removed")
 
 
 def _read_files(store: Store) -> list[Path]:
@@ -141,7 +182,7 @@ def _in_a_run(file: Path) -> Mutation:
 def _read_all(store: Store) -> None:
     """What `pipe runs`, `pipe oof-report` and `pipe ensemble` do; whatever the ones refuse, the next are tried."""
     refused: list[Exception] = []
-    for step in (partial(_report, store), partial(_vote, store)):
+    for step in (partial(_report, store), partial(_vote, store), partial(_verify, store)):
         try:
             step()
         except OURS as error:
@@ -159,6 +200,11 @@ def _report(store: Store) -> None:
 
 def _vote(store: Store) -> None:
     render(make_ensemble(store, (), strategy="soft", rule="f1", views=VIEWS, name="fuzzed"))
+
+
+def _verify(store: Store) -> None:
+    found = verify_runs(store, (), None)
+    findings.render(found, verdict(found))
 
 
 def pictures(cases: int, seed: int, *, folder: Path) -> Counter[str]:

@@ -14,9 +14,15 @@ from PIL import Image
 
 from ensemble.predictions import Predictions
 from heads.base import Head
+from heads.registry import HEADS
+from heads.task import Task
+from pipeline.checkpoints import Checkpoints
 from pipeline.config import TrainConfig
+from pipeline.engine import make_optimizer
 from pipeline.files import SCHEMA, write_arrays, write_csv, write_json
+from pipeline.fold import FoldData, FoldJob
 from pipeline.samples import list_digest
+from pipeline.state import Progress, tensors_of
 from pipeline.store import Run
 
 PEOPLE, FOLDS = 18, 3
@@ -63,6 +69,28 @@ def write_data(folder: Path) -> tuple[Path, Path]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"x")
     return table, root / "train" / "train.csv"
+
+
+def checkpointed_job(folder: Path) -> FoldJob:
+    """A fold of eight steps in two epochs whose checkpoints lie in ``folder``."""
+    none = np.empty((0, 8, 8, 3), np.uint8)
+    data = FoldData(0, none, np.empty((0, 1)), np.empty(0, np.int64), np.empty(0, np.int64), none)
+    saver = Checkpoints(folder, 0, "settings", {"device": "cpu", "threads": 2, "torch": "2"})
+    config = TrainConfig(epochs=2, weights="none")
+    task = Task.of(HEADS["mask"])
+    report = epoch_done = lambda *what: None
+    return FoldJob(task, data, config, torch.device("cpu"), 0, 32, report, epoch_done, saver=saver)
+
+
+def write_checkpoint(folder: Path) -> Path:
+    """A checkpoint of `checkpointed_job` after its sixth step; the file of its tensors."""
+    job, network = checkpointed_job(folder), small_network()
+    optimizer = make_optimizer(network, job.config)
+    network(torch.rand(2, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    assert job.saver is not None
+    job.saver.save(Progress(32, step=6, loss=3.5, photos=64, history=[{"fold": 0.0}]), tensors_of(network, optimizer))
+    return next(folder.glob("*.safetensors"))
 
 
 def write_run(run: Run, head: Head) -> None:

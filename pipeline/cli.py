@@ -10,10 +10,12 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli_checks import checks
 from pipeline.config import VIEW_NAMES, TrainConfig, chosen_word, chosen_words
 from pipeline.errors import ConfigError, PipelineError, Stopped
 from pipeline.interrupts import Terminated, terminable
-from pipeline.terminal import error_line, harmless, json_text
+from pipeline.options import ARTIFACTS, Artifacts, AsJson, ConfigFile, Data, Runs, show
+from pipeline.terminal import error_line, json_text
 
 app = typer.Typer(
     help="Train attribute heads over K folds, keep honest out-of-fold predictions, vote, and write the submission.",
@@ -22,20 +24,11 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,  # [in brackets] would be taken for markup
 )
-data_app = typer.Typer(help="Look at the data before training on it.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data_app, name="data")
+app.add_typer(checks)
 
-ARTIFACTS = Path("artifacts")
 Heads = Annotated[
     list[str], typer.Argument(help="mask, gender, age, joint; several share one network.", metavar="HEAD...")
 ]
-Data = Annotated[Path, typer.Option(help="The competition's folder, or a CSV of photos.")]
-Artifacts = Annotated[Path, typer.Option(help="Where runs and ensembles are kept.")]
-ConfigFile = Annotated[Path | None, typer.Option(help="Settings as TOML; flags win over it.")]
-Runs = Annotated[
-    list[str] | None, typer.Argument(help="Names of runs; none = all that are finished.", metavar="RUN...")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @app.command("train-head")
@@ -125,7 +118,7 @@ def oof_report(
     report = oof.make_report(Store(artifacts).finished(runs or ()))
     if csv:
         write_csv(csv, text.CSV_HEADER, text.csv_rows(report))
-    _print(json_text(report.as_dict()) if as_json else text.render(report))
+    show(json_text(report.as_dict()) if as_json else text.render(report))
 
 
 @app.command()
@@ -156,7 +149,7 @@ def ensemble(
         name=name,
         data=data,
     )
-    _print(json_text(result.info) if as_json else render(result))
+    show(json_text(result.info) if as_json else render(result))
 
 
 @app.command("runs")
@@ -167,9 +160,9 @@ def list_runs(as_json: AsJson = False, artifacts: Artifacts = ARTIFACTS) -> None
 
     rows = table(Store(artifacts).runs())
     if as_json:
-        _print(json_text(rows))
+        show(json_text(rows))
     else:
-        _print(render(rows) if rows else f"no runs in {artifacts}; train one with `pipe train-head mask`")
+        show(render(rows) if rows else f"no runs in {artifacts}; train one with `pipe train-head mask`")
 
 
 @app.command("folds")
@@ -186,53 +179,7 @@ def show_folds(
 
     settings = TrainConfig.load(config, {"folds": folds, "fixes": fixes, "no_fixes": no_fixes})
     samples = load_dataset(data, fixes=settings.fixes, no_fixes=settings.no_fixes).samples
-    _print(share_table(samples, make_folds(samples, settings.folds, settings.fold_seed)))
-
-
-@data_app.command("check")
-def data_check(
-    data: Annotated[Path, typer.Argument(help="The competition's folder, or a CSV of photos.", metavar="DIR")],
-    as_json: AsJson = False,
-) -> None:
-    """Look at every photo and label; exit code 1 when training would be wrong."""
-    from pipeline.check import check_data, render
-    from pipeline.progress import counted
-
-    with counted("reading photos", None) as display:
-        report = check_data(data, progress=lambda done, total: display.advance(1, f"{done}/{total}"))
-    _print(json_text(report.as_dict()) if as_json else render(report))
-    raise typer.Exit(0 if report.ok else 1)
-
-
-@app.command()
-def doctor(
-    data: Annotated[Path | None, typer.Option(help="The competition's folder, or a CSV of photos [data].")] = None,
-    folds: Annotated[int | None, typer.Option(help="Parts the people are divided into [5].")] = None,
-    config: ConfigFile = None,
-    backbone: Annotated[str | None, typer.Option(help="Any timm model name [mobilenetv2_100].")] = None,
-    weights: Annotated[str | None, typer.Option(help="imagenet, none, or a file with timm's names [imagenet].")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side in pixels [128].")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that prepare batches [chosen].")] = None,
-    as_json: AsJson = False,
-    artifacts: Artifacts = ARTIFACTS,
-) -> None:
-    """Tell whether machine, environment and folders are fit for a training; exit code 1 when they are not."""
-    from pipeline.doctor.examination import examine, render
-    from pipeline.doctor.finding import Case
-
-    flags = {
-        "folds": folds,
-        "backbone": backbone,
-        "weights": weights,
-        "image_size": image_size,
-        "device": device,
-        "workers": workers,
-    }
-    usual = Path("data") if Path("data").exists() else None  # not there and not asked for: not checked
-    found = examine(Case(TrainConfig.load(config, flags), data or usual, artifacts))
-    _print(json_text(found.as_dict()) if as_json else render(found))
-    raise typer.Exit(0 if found.ok else 1)
+    show(share_table(samples, make_folds(samples, settings.folds, settings.fold_seed)))
 
 
 @app.command()
@@ -289,11 +236,6 @@ def main() -> None:
         if not isinstance(error, PipelineError | HeadError | EnsembleError):
             raise
         _fail(f"error: {error}", 2)
-
-
-def _print(text: str) -> None:
-    """Print lines, with nothing in them that could steer the terminal."""
-    typer.echo(harmless(text))
 
 
 def _fail(message: str, code: int) -> None:

@@ -19,9 +19,10 @@ from pipeline.errors import ArtifactError
 from pipeline.files import Arrays, write_csv, write_json
 from pipeline.layouts import persons_of
 from pipeline.plan import Plan
+from pipeline.schema import FoldFacts
 from pipeline.store import Run
 
-Facts = Sequence[dict[str, Any]]
+Facts = Sequence[FoldFacts]
 LIBRARIES = ("torch", "timm", "albumentations", "numpy", "opencv-python-headless", "pillow")
 
 
@@ -31,21 +32,18 @@ def finish(plan: Plan, run: Run) -> None:
     Raises:
         ArtifactError: A fold is damaged, was trained with other settings, or files cannot be written.
     """
-    facts, parts = zip(*(run.fold(fold) for fold in range(plan.config.folds)), strict=True)
+    facts = [run.fold_facts(fold) for fold in range(plan.config.folds)]
+    parts = [run.fold_arrays(fold) for fold in range(plan.config.folds)]
     for fact in facts:
         if fact["settings"] != plan.digest():
             raise ArtifactError(
                 f"fold {fact['fold']} of run {run.name!r} was trained with other settings (two commands at once?); "
                 "start over with --fresh"
             )
-    scores = {}
-    for index, head in enumerate(plan.task.heads):
-        views = {view: out_of_fold(plan, index, view, parts) for view in plan.config.views}
-        for view, oof in views.items():
-            run.save_predictions(head.name, "oof", view, oof)
-            if plan.data.test_ids:
-                run.save_predictions(head.name, "test", view, eval_mean(plan, head, view, parts))
-        scores[head.name] = _scores(head, average_views(list(views.values())), facts)
+    try:
+        scores = {head.name: _join(plan, run, index, parts, facts) for index, head in enumerate(plan.task.heads)}
+    except (KeyError, IndexError, ValueError) as error:
+        raise ArtifactError(f"the folds of run {run.name!r} do not fit together ({error}); use --fresh") from error
     history = [row for fact in facts for row in fact["history"]]
     write_csv(run.folder / "history.csv", history[0], [[_plain(value) for value in row.values()] for row in history])
     people = zip(plan.data.samples.ids, plan.data.samples.persons, plan.folds, strict=True)
@@ -53,6 +51,17 @@ def finish(plan: Plan, run: Run) -> None:
     files = run.checksums(sorted(file.name for file in run.folder.iterdir() if _is_lasting(file.name)))
     write_json(run.folder / "run.json", _info(plan, facts, scores) | {"files": files})
     run.drop_parts(plan.config.folds)
+
+
+def _join(plan: Plan, run: Run, index: int, parts: Sequence[Arrays], facts: Facts) -> dict[str, Any]:
+    """Keep the predictions of one head; its scores."""
+    head = plan.task.heads[index]
+    views = {view: out_of_fold(plan, index, view, parts) for view in plan.config.views}
+    for view, oof in views.items():
+        run.save_predictions(head.name, "oof", view, oof)
+        if plan.data.test_ids:
+            run.save_predictions(head.name, "test", view, eval_mean(plan, head, view, parts))
+    return _scores(head, average_views(list(views.values())), facts)
 
 
 def _is_lasting(name: str) -> bool:

@@ -144,7 +144,7 @@ class FoldJob:
         seed_everything(*self.key)
         network = build_network(config, self.task.n_outputs).to(self.device)
         optimizer = make_optimizer(network, config)
-        progress = self._begin(network, optimizer, len(steps))
+        progress = self.begin(network, optimizer, len(steps))
         trainer = Trainer(network, self.task, optimizer, config, self.device, len(steps), progress.micro_batch)
         try:
             return _Work(self, trainer, progress, clock(), progress.seconds).run(steps)
@@ -153,8 +153,12 @@ class FoldJob:
                 raise OutOfMemory(progress.micro_batch) from error
             raise
 
-    def _begin(self, network: torch.nn.Module, optimizer: torch.optim.Optimizer, total_steps: int) -> Progress:
-        """Where to begin: at the newest checkpoint, which is then put in place, or at the first step."""
+    def begin(self, network: torch.nn.Module, optimizer: torch.optim.Optimizer, total_steps: int) -> Progress:
+        """Where to begin: at the newest checkpoint, which is then put in place, or at the first step.
+
+        Raises:
+            ArtifactError: The checkpoint is of another network.
+        """
         found = self.saver.load() if self.saver else None
         if found is None:
             return Progress(self.micro_batch)

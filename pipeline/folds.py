@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -78,7 +79,12 @@ def require_classes(head: Head, samples: Samples, folds: IntArray) -> None:
 
 def fold_digest(samples: Samples, folds: IntArray) -> str:
     """A fingerprint of who is held out when."""
-    rows = sorted(zip(samples.ids.tolist(), samples.persons.tolist(), folds.tolist(), strict=True))
+    return digest_of(samples.ids.tolist(), samples.persons.tolist(), folds.tolist())
+
+
+def digest_of(ids: Sequence[str], persons: Sequence[str], folds: Sequence[int]) -> str:
+    """The same fingerprint from the columns of a fold table."""
+    rows = sorted(zip(ids, persons, folds, strict=True))
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from heads.registry import JOINT
 from pipeline.errors import ArtifactError, LayoutError
 from pipeline.schema import RunInfo
 from pipeline.store import Run
-from pipeline.tables import read_table
+from pipeline.tables import Table, read_table
 
 PARTS = tuple(head.name for head in JOINT.parts)
 
@@ -48,19 +48,29 @@ def head_predictions(run: Run, info: RunInfo, head: Head, part: str, views: Sequ
     return marginal(joint, sizes, PARTS.index(head.name), head.classes)
 
 
+def fold_table(run: Run) -> Table:
+    """``folds.csv``: photo, person and fold as text.
+
+    Raises:
+        ArtifactError: It is damaged or lists a photo twice.
+    """
+    try:
+        table = read_table(run.folder / "folds.csv", ["sample_id", "person_id", "fold"])
+    except LayoutError as error:
+        raise ArtifactError(f"run {run.name!r}: {error}; train it again with --fresh") from error
+    if len(set(table["sample_id"].tolist())) < len(table["sample_id"]):
+        raise ArtifactError(f"run {run.name!r}: folds.csv lists a photo twice; train it again with --fresh")
+    return table
+
+
 def persons_in(run: Run, ids: StrArray) -> StrArray:
     """The (N,) people on the photos ``ids``, as the run's fold table has them.
 
     Raises:
         ArtifactError: The table is damaged or lacks a photo.
     """
-    try:
-        table = read_table(run.folder / "folds.csv", ["sample_id", "person_id"])
-    except LayoutError as error:
-        raise ArtifactError(f"run {run.name!r}: {error}; train it again with --fresh") from error
+    table = fold_table(run)
     person = dict(zip(table["sample_id"].tolist(), table["person_id"].tolist(), strict=True))
-    if len(person) < len(table["sample_id"]):
-        raise ArtifactError(f"run {run.name!r}: folds.csv lists a photo twice; train it again with --fresh")
     try:
         return np.asarray([person[name] for name in ids.tolist()])
     except KeyError as error:

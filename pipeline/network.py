@@ -146,6 +146,21 @@ def load_weights(backbone: nn.Module, file: Path, name: str) -> None:
     backbone.load_state_dict(state)
 
 
+def load_trained(network: nn.Module, file: Path) -> None:
+    """Load what a fold kept into a network of its settings.
+
+    Raises:
+        NetworkError: The file is missing, damaged, or of another network.
+    """
+    state = _read_state(file)
+    own = network.state_dict()
+    if {key: value.shape for key, value in state.items()} != {key: value.shape for key, value in own.items()}:
+        raise NetworkError(f"{file} is of another network than the run's settings say")
+    if unsound := [key for key in own if not _is_sound(state[key], own[key])]:
+        raise NetworkError(f"{file}: {len(unsound)} of {len(own)} tensors are not finite numbers")
+    network.load_state_dict(state)
+
+
 def _is_sound(given: Tensor, own: Tensor) -> bool:
     """Whether a tensor can take the place of the network's own."""
     try:

@@ -70,10 +70,13 @@ class Run:
         """The settings under which its folds are trained."""
         return dict(read_checked(self.folder / "settings.json", Settings))
 
-    def fold(self, fold: int) -> tuple[FoldFacts, Arrays]:
-        """What was kept of one fold until all are there: its facts and its predictions."""
-        facts = read_checked(self.folder / f"fold{fold}.json", FoldFacts)
-        return facts, read_arrays(self.folder / f"fold{fold}.npz")
+    def fold_facts(self, fold: int) -> FoldFacts:
+        """What is known of one fold until all are there."""
+        return read_checked(self.folder / f"fold{fold}.json", FoldFacts)
+
+    def fold_arrays(self, fold: int) -> Arrays:
+        """What one fold predicted, until all are there."""
+        return read_arrays(self.folder / f"fold{fold}.npz")
 
     def drop_parts(self, n_folds: int) -> None:
         """Remove what ``run.json`` and the joined predictions now hold."""

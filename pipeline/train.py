@@ -87,7 +87,7 @@ def _kept(run: Run, fold: int) -> bool:
     if not run.fold_done(fold):
         return False
     try:
-        faults = run.faults(run.fold(fold)[0]["files"])
+        faults = run.faults(run.fold_facts(fold)["files"])
     except ArtifactError as error:
         faults = [str(error)]
     if faults:
@@ -159,7 +159,7 @@ def _train_folds(plan: Plan, store: Store, run: Run, folds: list[int]) -> None:
 
 def smallest_micro_batch(plan: Plan, run: Run) -> int:
     """How many photos at once the memory is known to hold: what the folds before came down to, else a whole batch."""
-    kept = [int(run.fold(fold)[0]["micro_batch"]) for fold in range(plan.config.folds) if run.fold_done(fold)]
+    kept = [run.fold_facts(fold)["micro_batch"] for fold in range(plan.config.folds) if run.fold_done(fold)]
     return min([plan.config.batch_size, *kept])
 
 

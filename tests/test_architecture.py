@@ -22,8 +22,9 @@ RESERVED = {
 # from the top of the line to its foot; nobody imports from a floor above
 FLOORS = [
     {"cli"},
+    {"cli_checks"},
     {"demo"},
-    {"train", "submit", "report", "check", "doctor"},
+    {"train", "submit", "report", "check", "verify", "doctor"},
     {"finish", "members"},
     {"plan", "recover"},
     {"fold"},
@@ -36,6 +37,7 @@ FLOORS = [
     {"survey", "looks"},
     {"canvas"},
     {"samples"},
+    {"options", "findings"},
     {"tables", "config", "progress", "interrupts"},
     {"reading", "terminal"},
     {"errors"},

@@ -183,7 +183,7 @@ def test_keys_that_this_version_does_not_know_are_kept(run: Run) -> None:
     for name in ("run", "settings", "fold0"):
         file = run.folder / f"{name}.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"files": {"a": "0" * 64}, "micro_batch": 8}))
-    assert run.info().get("files") == run.settings()["files"] == run.fold(0)[0].get("files") == {"a": "0" * 64}
+    assert run.info().get("files") == run.settings()["files"] == run.fold_facts(0).get("files") == {"a": "0" * 64}
 
 
 def test_paths_that_are_not_utf_8_are_read_back(run: Run) -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from pipeline.config import TrainConfig
 from pipeline.doctor import examination, folders, training
-from pipeline.doctor.examination import CHECKS, WIDTH, examine, render
-from pipeline.doctor.finding import Case, Check, Finding
+from pipeline.doctor.case import Case, Check
+from pipeline.doctor.examination import CHECKS, examine, verdict
 from pipeline.doctor.machine import SHM
+from pipeline.findings import WIDTH, Finding, render
 from tests.builders import write_csv
 from tests.conftest import TINY, Cli, train
 
@@ -112,7 +113,7 @@ def test_a_check_that_raises_is_a_finding(
     assert finding.fix.startswith("install this program" if isinstance(reason, ImportError) else "try `pipe train-head")
     assert check.__name__.replace("_", " ") in finding.text
     assert not told.ok
-    text = render(told)
+    text = render(told, verdict(told))
     assert "\x1b" not in text
     assert all(len(line) <= WIDTH for line in text.splitlines())
 
@@ -284,7 +285,7 @@ def test_a_disk_that_is_too_small_is_told_with_both_numbers(tmp_path: Path, monk
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=3 * 2**20))
     status, text, _ = found(folders.disk, case(None, tmp_path))
     assert (status, text.endswith("3.0 MiB are free")) == ("error", True)
-    assert text.startswith("disk: a run writes about 12.")  # (3 folds + 2 checkpoints of 3) x 4 bytes a parameter
+    assert text.startswith("disk: a run writes about 17.")  # (3 folds + 3 checkpoints of 3) x 4 bytes a parameter
 
 
 def test_earlier_runs_are_told_damaged_ones_too(artifacts: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from pipeline.config import TrainConfig
 from pipeline.doctor import libraries, machine
-from pipeline.doctor.finding import Case, Check
+from pipeline.doctor.case import Case, Check
 
 ROOT = Path(__file__).parent.parent
 GIB = 2**30

@@ -20,6 +20,7 @@ KINDS = (
     "run files",
     "fold tables",
     "safetensors",
+    "checkpoints",
     "pth",
     "whole runs",
 )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 import warnings
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from pipeline.doctor import folders, libraries, machine, training
-from pipeline.doctor.finding import Case, Check, Finding, error, many, said, warning
+from pipeline.doctor.case import Case, Check
+from pipeline.findings import Finding, Findings, error, many, said, warning
 
 # a check is a function that yields findings; a new one is a line here
 CHECKS: dict[str, tuple[Check, ...]] = {
@@ -18,36 +15,9 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     "training": (training.data, training.folds, training.network, training.weights),
     "artifacts": (folders.writable, folders.disk, folders.runs),
 }
-WORDS = {"ok": "ok", "warning": "warn", "error": "FAIL"}
-WIDTH = 80  # columns of text
 
 
-@dataclass(frozen=True, slots=True)
-class Examination:
-    """What all checks found.
-
-    Attributes:
-        groups: Group of checks -> its findings, in order.
-    """
-
-    groups: dict[str, list[Finding]]
-
-    def count(self, status: str) -> int:
-        """How many findings have this status."""
-        return sum(finding.status == status for findings in self.groups.values() for finding in findings)
-
-    @property
-    def ok(self) -> bool:
-        """Whether a training can begin: there are no errors, warnings at most."""
-        return not self.count("error")
-
-    def as_dict(self) -> dict[str, Any]:
-        """The findings in plain values for JSON."""
-        rows = [asdict(finding) | {"group": name} for name, findings in self.groups.items() for finding in findings]
-        return {"ok": self.ok, "errors": self.count("error"), "warnings": self.count("warning"), "findings": rows}
-
-
-def examine(case: Case) -> Examination:
+def examine(case: Case) -> Findings:
     """Run every check; whatever one of them raises becomes a finding.
 
     A broken environment fails many checks for one reason, which is told already: those are named in one warning.
@@ -70,7 +40,7 @@ def examine(case: Case) -> Examination:
     if skipped:
         text = f"not checked, because the environment is broken: {', '.join(skipped)}"
         groups["environment"].append(warning(text, "mend the environment first, then ask again"))
-    return Examination({name: findings for name, findings in groups.items() if findings})
+    return Findings({name: findings for name, findings in groups.items() if findings})
 
 
 def unforeseen(title: str, reason: Exception) -> Finding:
@@ -81,29 +51,9 @@ def unforeseen(title: str, reason: Exception) -> Finding:
     return error(f"{title}: not checked, {type(reason).__name__}: {said(reason)}", fix)
 
 
-def render(examination: Examination) -> str:
-    """The findings as text for people, at most 80 columns wide, the verdict last."""
-    lines = []
-    for name, findings in examination.groups.items():
-        lines += [name, *(line for finding in findings for line in _lines(finding)), ""]
-    return "\n".join([*lines, verdict(examination)])
-
-
-def _lines(finding: Finding) -> Iterator[str]:
-    yield from _wrapped(f"  {WORDS[finding.status]:<4}  ", finding.text)
-    if finding.fix:
-        yield from _wrapped(" " * 8 + "fix: ", finding.fix)
-
-
-def _wrapped(start: str, text: str) -> list[str]:
-    """The text in lines, with nothing in it that could steer a terminal."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in text)
-    return textwrap.wrap(plain, WIDTH, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False)
-
-
-def verdict(examination: Examination) -> str:
+def verdict(found: Findings) -> str:
     """What it comes to, in one line."""
-    errors, warned = examination.count("error"), examination.count("warning")
+    errors, warned = found.count("error"), found.count("warning")
     noted = f"; {many(warned, 'warning')}" if warned else ""
     if errors:
         return f"{many(errors, 'thing')} would stop or spoil a training{noted}"

@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.doctor.finding import Case, Finding, error, ok, said, size, warning
+from pipeline.doctor.case import Case
 from pipeline.errors import ArtifactError, LayoutError, NetworkError
+from pipeline.findings import Finding, error, ok, said, size, warning
 
 ELSEWHERE = "choose another folder with --artifacts"
-CHECKPOINTS = 2  # the newest, and the one that it replaces
+CHECKPOINTS = 3  # two are kept, a third is written
 TRAINING_STATE = 3  # a checkpoint over its weights: AdamW keeps two numbers a parameter
 ROW = 200 + 18 * 8  # bytes of a predicted photo in one view: its id, and at most 18 probabilities
 

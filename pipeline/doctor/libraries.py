@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 
-from pipeline.doctor.finding import Case, Finding, error, ok, said, warning
+from pipeline.doctor.case import Case
+from pipeline.findings import Finding, error, ok, said, warning
 
 DISTRIBUTION = "headfold"
 # what a training loads, each after what it needs, and the distribution to install when it cannot be

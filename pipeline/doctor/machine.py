@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.doctor.finding import Case, Finding, error, many, ok, refused, size, warning
+from pipeline.doctor.case import Case, refused
 from pipeline.errors import ConfigError
+from pipeline.findings import Finding, error, many, ok, size, warning
 
 if TYPE_CHECKING:
     import torch

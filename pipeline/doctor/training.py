@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from pipeline.doctor.finding import Case, Finding, error, ok, refused, size, warning
+from pipeline.doctor.case import Case, refused
 from pipeline.doctor.folders import nearest
 from pipeline.doctor.machine import usable_memory
 from pipeline.errors import LayoutError, NetworkError
+from pipeline.findings import Finding, error, ok, size, warning
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # the names that timm asks the hub for
 LARGE = 500_000_000  # parameters; to draw as many takes ten seconds

@@ -1,4 +1,4 @@
-"""What a check finds, with its fix, and the training that it is asked about."""
+"""The training that the doctor is asked about, and what a check of it is."""
 
 from __future__ import annotations
 
@@ -9,41 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import TrainConfig
+from pipeline.findings import Finding, error, said
 
 if TYPE_CHECKING:  # seconds to import, and perhaps broken: each check imports what it needs
     import torch
 
     from pipeline.samples import Dataset
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the examination.
-
-    Attributes:
-        status: ``ok``, ``warning`` (look at it once) or ``error`` (would stop or spoil a training).
-        text: What was found.
-        fix: What to do or run; empty when all is well.
-    """
-
-    status: str
-    text: str
-    fix: str = ""
-
-
-def ok(text: str) -> Finding:
-    """Nothing to mend."""
-    return Finding("ok", text)
-
-
-def warning(text: str, fix: str) -> Finding:
-    """To be looked at; training can go on."""
-    return Finding("warning", text, fix)
-
-
-def error(text: str, fix: str) -> Finding:
-    """What would stop or spoil a training."""
-    return Finding("error", text, fix)
 
 
 def refused(reason: Exception, *, fix: str) -> Finding:
@@ -55,22 +26,6 @@ def refused(reason: Exception, *, fix: str) -> Finding:
     """
     problem, _, advice = said(reason).rpartition("; ")
     return error(problem, advice) if problem else error(advice, fix)
-
-
-def said(reason: Exception) -> str:
-    """An exception's message in one line of at most 300 letters; its type when it has none."""
-    line = " ".join(str(reason).split()) or type(reason).__name__
-    return line if len(line) <= 300 else line[:297] + "..."
-
-
-def size(n_bytes: int) -> str:
-    """A number of bytes as people say it."""
-    return f"{n_bytes / 2**30:,.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:,.1f} MiB"
-
-
-def many(number: int, what: str) -> str:
-    """A number of things: 1 core, 2 cores."""
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 @dataclass(frozen=True)
