@@ -79,8 +79,9 @@ class Run:
         return read_arrays(self.folder / f"fold{fold}.npz")
 
     def drop_parts(self, n_folds: int) -> None:
-        """Remove what ``run.json`` and the joined predictions now hold."""
+        """Remove what ``run.json`` and the joined predictions now hold, and all checkpoints."""
         remove(self.folder / f"fold{fold}.{suffix}" for fold in range(n_folds) for suffix in ("json", "npz"))
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def fold_done(self, fold: int) -> bool:
         """Whether this fold is trained and kept."""

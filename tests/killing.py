@@ -166,7 +166,7 @@ def _child(request: Mapping[str, Any]) -> None:
 
 
 def _serve() -> None:
-    for module in ("pipeline.plan", "pipeline.train"):
+    for module in ("pipeline.plan", "pipeline.train", "sklearn.model_selection", "joblib", "safetensors.torch"):
         importlib.import_module(module)
     print("ready", flush=True)
     for line in sys.stdin:
