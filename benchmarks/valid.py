@@ -112,12 +112,19 @@ def write_run(run: Run, head: Head) -> None:
     config = TrainConfig(folds=FOLDS, weights="none", views=VIEWS).as_dict()
     settings = {"schema": SCHEMA, "heads": {head.name: "classes"}, "order": [head.name], "config": config}
     settings |= {"data": "d", "folds": "f", "eval": list_digest(eval_ids.tolist()), "weights": "none", "version": "0"}
-    facts = {"device": "cpu", "seconds": 1.5, "peak_memory": 2**20, "files": {"age.npz": "0"}, "resumed": 1}
+    facts = {
+        "device": "cpu",
+        "seconds": 1.5,
+        "peak_memory": 2**20,
+        "files": {"age.npz": "0"},
+        "resumed": 1,
+        "micro_batch": 32,
+    }
     scores = {"macro_f1": 0.5, "accuracy": 0.5, "mean_absolute_error": 7.5}
     info: dict[str, Any] = {"classes": {head.name: head.classes}, "scores": {head.name: scores}, "data_root": "nowhere"}
     write_json(run.folder / "settings.json", settings)
     write_json(run.folder / "run.json", settings | info | facts | {"device": ["cpu"], "finished": "2026-01-01"})
     fold = {"schema": SCHEMA, "fold": 0, "settings": "s", "absolute_errors": {"age": [12.5, 3]}}
-    fold |= {"micro_batch": 32, "step": 9, "checkpoint_seconds": 0.1}
+    fold |= {"step": 9, "checkpoint_seconds": 0.1}
     write_json(run.folder / "fold0.json", fold | facts | {"history": [{"fold": 0, "train_loss": 0.5}]})
     write_arrays(run.folder / "fold0.npz", {"rows": np.arange(3)})

@@ -11,6 +11,7 @@ import torch
 
 from pipeline.engine import OutOfMemory
 from pipeline.errors import ConfigError
+from pipeline.findings import many
 from pipeline.fold import FoldJob, FoldResult
 from pipeline.progress import say
 
@@ -54,7 +55,7 @@ def run_patiently(job: FoldJob) -> FoldResult:
             if not job.workers or not (cause := worker_fault(str(error))):
                 raise
             lesser = replace(job, workers=job.workers // 2)
-            why = f"{cause}; going on with {lesser.workers or 'no'} workers instead of {job.workers}"
+            why = f"{cause}; going on with {many(lesser.workers, 'worker')} instead of {job.workers}"
         say(why)  # only here are the frames gone that held the network's memory
         gc.collect()
         if torch.cuda.is_available():

@@ -75,6 +75,7 @@ class RunInfo(Settings):
     device: list[str]
     seconds: Seconds
     resumed: Count
+    micro_batch: Count
     peak_memory: Count
     finished: str
 
