@@ -31,6 +31,8 @@ from pipeline.opening import decoded, picture_bytes
 
 Pixels = npt.NDArray[np.uint8]
 CHUNK = 256
+PREFETCHED = 2  # batches that a worker holds ready
+SILENCE = 300  # seconds without a batch after which workers are given up: a full shared memory loses batches silently
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -183,7 +185,8 @@ def load_steps(
         sampler=cast(Any, list(steps)),
         num_workers=workers,
         pin_memory=pin,
-        prefetch_factor=2 if workers else None,
+        prefetch_factor=PREFETCHED if workers else None,
+        timeout=SILENCE if workers else 0,
         worker_init_fn=_quiet_worker,
         generator=torch.Generator(),  # else every loader draws from the random numbers that the network uses
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,11 +22,12 @@ from pipeline.engine import choose_device
 from pipeline.files import SCHEMA
 from pipeline.fold import FoldData
 from pipeline.folds import fold_digest, make_folds, require_classes
-from pipeline.images import Pixels
+from pipeline.images import PREFETCHED, Pixels
 from pipeline.layouts import load_dataset, persons_of
 from pipeline.network import try_network
 from pipeline.samples import Dataset, labelled_rows, list_digest
 
+SHARED_MEMORY = Path("/dev/shm")  # where workers hand over what they prepared
 # settings that may differ between the folds of one run
 FREE = ("checkpoint_every", "workers", "note", "device")
 # the code that decides what a fold learns and predicts
@@ -120,6 +122,18 @@ def worker_count(config: TrainConfig, device: torch.device) -> int:
     if config.workers >= 0:
         return config.workers
     return 0 if device.type == "cpu" else min(8, max(1, (os.cpu_count() or 1) - 1))
+
+
+def shared_memory_need(config: TrainConfig, workers: int) -> int:
+    """Bytes of shared memory that the batches prepared by so many workers take."""
+    return workers * PREFETCHED * config.batch_size * 3 * config.image_size**2
+
+
+def fitting_workers(config: TrainConfig, workers: int) -> int:
+    """At most ``workers``, and no more than shared memory has room for; one too many may hang without a word."""
+    if not SHARED_MEMORY.is_dir():
+        return workers
+    return min(workers, shutil.disk_usage(SHARED_MEMORY).free // shared_memory_need(config, 1))
 
 
 def describe(plan: Plan) -> str:

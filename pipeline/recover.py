@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import shutil
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -13,9 +12,9 @@ from pipeline.engine import OutOfMemory
 from pipeline.errors import ConfigError
 from pipeline.findings import many
 from pipeline.fold import FoldJob, FoldResult
+from pipeline.plan import SHARED_MEMORY
 from pipeline.progress import say
 
-SHARED_MEMORY = Path("/dev/shm")
 LEAST = 2  # photos at once; batch normalisation cannot do with one
 
 
@@ -83,4 +82,6 @@ def worker_fault(message: str) -> str:
         return f"the shared memory ({SHARED_MEMORY}{size}) is too small for these workers (docker: --shm-size)"
     if "Too many open files" in message or "ancdata" in message:
         return "too many files are open (see `ulimit -n`)"
+    if "timed out" in message:
+        return "the worker processes gave no batch for a long time"
     return f"a worker process ended unexpectedly ({memory})" if message.startswith("DataLoader worker") else ""

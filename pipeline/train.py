@@ -16,11 +16,12 @@ from pipeline.checkpoints import Checkpoints, machine_of
 from pipeline.config import TrainConfig
 from pipeline.errors import ArtifactError, LayoutError, Stopped
 from pipeline.files import SCHEMA, Arrays, write_arrays, write_bytes, write_json
+from pipeline.findings import many
 from pipeline.finish import finish
 from pipeline.fold import FoldData, FoldJob, FoldResult, workload
 from pipeline.images import Pixels, read_all
 from pipeline.interrupts import Terminated, noted
-from pipeline.plan import Plan, fold_data
+from pipeline.plan import SHARED_MEMORY, Plan, fitting_workers, fold_data
 from pipeline.progress import counted, minutes, say
 from pipeline.recover import run_patiently
 from pipeline.state import Row
@@ -125,6 +126,12 @@ def _train_folds(plan: Plan, store: Store, run: Run, folds: list[int]) -> None:
     data = plan.data
     photos = cached_photos(store, data.samples.paths, plan.config.image_size, "reading photos")
     test = cached_photos(store, data.test_paths, plan.config.image_size, "reading eval photos")
+    workers = fitting_workers(plan.config, plan.workers)
+    if workers < plan.workers:
+        say(
+            f"shared memory ({SHARED_MEMORY}) has room for {many(workers, 'worker')}, not for {plan.workers}; "
+            "`pipe doctor` tells more"
+        )
     jobs = [fold_data(plan, fold, photos, test) for fold in folds]
     label = "+".join(head.name for head in plan.task.heads)
     with counted(label, sum(workload(job, plan.config) for job in jobs)) as display, noted() as stopping:
@@ -143,7 +150,7 @@ def _train_folds(plan: Plan, store: Store, run: Run, folds: list[int]) -> None:
                     job,
                     plan.config,
                     plan.device,
-                    plan.workers,
+                    workers,
                     smallest_micro_batch(plan, run),
                     advance,
                     _say_epoch,

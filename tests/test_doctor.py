@@ -15,8 +15,8 @@ from pipeline.config import TrainConfig
 from pipeline.doctor import examination, folders, training
 from pipeline.doctor.case import Case, Check
 from pipeline.doctor.examination import CHECKS, examine, verdict
-from pipeline.doctor.machine import SHM
 from pipeline.findings import WIDTH, Finding, render
+from pipeline.plan import SHARED_MEMORY
 from tests.builders import write_csv
 from tests.conftest import TINY, Cli, train
 
@@ -50,7 +50,7 @@ SITUATIONS: dict[str, tuple[list[str], int, str]] = {
     "unknown tag": (["--backbone", "test_resnet.x", "--weights", "imagenet"], 1, "Invalid pretrained tag"),
     "no weights file": (["--weights", "HERE/none.safetensors"], 1, "no weights file"),
     "photos too small": (["--backbone", "vit_tiny_patch16_224"], 1, "does not take photos of 32 px"),
-    "too many workers": (["--workers", "256", "--image-size", "64"], 1, "shared memory: 256 workers"),
+    "too many workers": (["--workers", "256", "--image-size", "64"], 0, "shared memory: 256 workers"),
     "a file in the way": (["--artifacts", "DATA/train/train.csv"], 1, "is no folder"),
     "a file on the way": (["--artifacts", "DATA/train/train.csv/a"], 1, "is no folder"),
     "more folds than people": (["--data", "DATA", "--folds", "30"], 1, "18 people cannot fill 30 folds"),
@@ -66,7 +66,7 @@ def situation(
     (here := tmp_path / "here").mkdir()
     monkeypatch.chdir(here)
     usage = shutil.disk_usage(here)
-    free = {SHM: 64 * 2**20}
+    free = {SHARED_MEMORY: 64 * 2**20}
     monkeypatch.setattr("shutil.disk_usage", lambda place: usage._replace(free=free.get(place, 2**40)))
     filled = [each.replace("HERE", str(here)).replace("DATA", str(data)) for each in arguments]
     return [*FLAGS, *filled], code, message

@@ -263,15 +263,15 @@ def test_threads_are_at_most_the_cores_granted(
 
 @pytest.mark.parametrize(
     ("workers", "free", "status"),
-    [(-1, 0, "ok"), (0, 0, "ok"), (8, 64 * 2**20, "ok"), (8, 16 * 2**20, "error")],
+    [(-1, 0, "ok"), (0, 0, "ok"), (8, 64 * 2**20, "ok"), (8, 16 * 2**20, "warning")],
 )
 def test_shared_memory_holds_two_batches_a_worker(
     workers: int, free: int, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "SHM", tmp_path)
+    monkeypatch.setattr("pipeline.plan.SHARED_MEMORY", tmp_path)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=free))
     told, text, fix = found(machine.shared_memory, case(tmp_path, workers=workers))
     assert told == status
     assert ("24.0 MiB" in text) is (workers > 0)  # 8 workers x 2 batches x 32 photos x 3 x 128 x 128 bytes
-    assert ("--shm-size" in fix) is (status == "error")
+    assert ("--shm-size" in fix) is (status == "warning")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pipeline.engine import Trainer, make_optimizer, parts_of
 from pipeline.errors import ConfigError
 from pipeline.images import PhotoSet
 from pipeline.network import Network
+from pipeline.plan import fitting_workers
 from pipeline.recover import worker_fault
 from pipeline.store import Run
 from tests.conftest import train
@@ -155,6 +157,21 @@ def test_a_killed_worker_is_told_and_fewer_go_on_to_the_same_bytes(
     assert said in capsys.readouterr().out
     for file in (artifacts / "runs" / "gender").glob("*.npz"):
         assert (folder / file.name).read_bytes() == file.read_bytes()
+
+
+def test_no_more_workers_begin_than_shared_memory_has_room_for(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # two batches a worker, of 32 photos of 3 x 32 x 32 bytes
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("pipeline.plan.SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: usage._replace(free=2 * 32 * 3 * 32 * 32))
+    config = TrainConfig(weights="none", batch_size=32, image_size=32)
+    assert [fitting_workers(config, workers) for workers in (0, 1, 2, 64)] == [0, 1, 1, 1]
+    monkeypatch.undo()
+    monkeypatch.setattr("pipeline.train.fitting_workers", lambda config, workers: 0)
+    train(data, tmp_path, "mask", workers=2)
+    assert "shared memory (/dev/shm) has room for 0 workers, not for 2" in capsys.readouterr().out
 
 
 def test_faults_of_workers_name_their_cause() -> None:

@@ -17,9 +17,8 @@ from pipeline.findings import Finding, error, many, ok, size, warning
 if TYPE_CHECKING:
     import torch
 
-PROC, CGROUP, SHM = Path("/proc"), Path("/sys/fs/cgroup"), Path("/dev/shm")
+PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 LITTLE = 2 * 2**30  # bytes; torch and its libraries alone take half of it
-PREFETCHED = 2  # batches that each worker holds ready
 
 
 def device(case: Case) -> Iterator[Finding]:
@@ -157,7 +156,7 @@ def threads(case: Case) -> Iterator[Finding]:
 
 def shared_memory(case: Case) -> Iterator[Finding]:
     """Shared memory against the batches that workers hold ready in it."""
-    from pipeline.plan import worker_count
+    from pipeline.plan import SHARED_MEMORY, shared_memory_need, worker_count
 
     try:
         workers = worker_count(case.config, case.device)
@@ -166,13 +165,14 @@ def shared_memory(case: Case) -> Iterator[Finding]:
     if not workers:
         yield ok("shared memory: not needed, no worker processes")
         return
-    if not SHM.is_dir():
-        yield ok(f"shared memory: no {SHM} on this system that could be too small")
+    if not SHARED_MEMORY.is_dir():
+        yield ok(f"shared memory: no {SHARED_MEMORY} on this system that could be too small")
         return
-    need = workers * PREFETCHED * case.config.batch_size * 3 * case.config.image_size**2
-    free = shutil.disk_usage(SHM).free
-    text = f"shared memory: {many(workers, 'worker')} may hold up to {size(need)}, {size(free)} are free in {SHM}"
+    need, free = shared_memory_need(case.config, workers), shutil.disk_usage(SHARED_MEMORY).free
+    held = f"{many(workers, 'worker')} may hold up to {size(need)}"
+    text = f"shared memory: {held}, {size(free)} are free in {SHARED_MEMORY}"
     if need > free:
-        yield error(text, "use fewer --workers (0 needs none), or start the container with a larger --shm-size")
+        text += "; fewer workers will be used"
+        yield warning(text, "use fewer --workers (0 needs none), or start the container with a larger --shm-size")
     else:
         yield ok(text)
