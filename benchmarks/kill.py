@@ -1,7 +1,7 @@
 """Kills one training again and again and compares what it ends in with an undisturbed one, byte for byte.
 
-Half of the kills come at random moments, half at a random step of writing a file (in the middle of a write, at an fsync,
-a replace, a removal). The worker processes change from try to try. At the end, one more pair of trainings shows that the
+Half of the kills come at random moments, half at a random step of writing a file (in the middle of a write, at an
+fsync, a replace, a removal). The worker processes change from try to try. At the end, one more training shows that the
 comparison can fail: with torch's random state not restored, the bytes must differ.
 
     python -m benchmarks.kill --kills 120 --seed 0
