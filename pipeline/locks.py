@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from pipeline.errors import ArtifactError
 from pipeline.files import reason
+from pipeline.progress import say
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some network and cloud disks answer
 
@@ -50,6 +51,27 @@ def locked(file: Path, what: str) -> Iterator[str]:
             yield left
         finally:
             _write(handle, {})
+
+
+@contextlib.contextmanager
+def turn(file: Path, what: str) -> Iterator[None]:
+    """Hold ``file``, after waiting for another process that does; on a disk without locks nobody waits.
+
+    Raises:
+        ArtifactError: The file cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = file.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(f"cannot write {file}: {reason(error)}") from error
+    with handle:
+        if not _take(handle, {}):
+            import fcntl
+
+            say(f"waiting for another command that {what}")
+            fcntl.lockf(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _take(handle: IO[str], former: dict[str, Any]) -> bool:

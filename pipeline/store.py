@@ -18,7 +18,8 @@ import numpy.typing as npt
 from ensemble.predictions import EnsembleError, Predictions
 from pipeline.errors import ArtifactError
 from pipeline.files import Arrays, atomic, file_checksum, read_arrays, reason, remove, write_arrays
-from pipeline.locks import locked
+from pipeline.locks import locked, turn
+from pipeline.progress import say
 from pipeline.schema import FoldFacts, RunInfo, Settings, read_checked, read_run
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -220,20 +221,23 @@ class Store:
             ArtifactError: The disk has no room for them, or they cannot be written.
         """
         file = self.root / "cache" / f"{key}.npy"
-        if not file.is_file():
+        if (kept := _mapped(file, shape)) is not None:
+            return kept
+        with turn(file.with_name(".reading.lock"), "reads photos"):
+            remove(file.parent.glob(f".{key}.npy.*"))  # what a killed command left
+            if (kept := _mapped(file, shape)) is not None:
+                return kept
+            if file.exists():
+                say(f"{file} is damaged; the photos are read again")
             self._require_room(file, int(np.prod(shape)))
             with atomic(file) as stream:
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(stream, header)
                 for photo in build():
                     stream.write(photo.tobytes())
-        try:
-            photos = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ArtifactError(f"{file} is damaged ({error}); delete it and run the same command again") from error
-        if photos.shape != shape or photos.dtype != np.uint8:
-            raise ArtifactError(f"{file} is damaged (shape {photos.shape}); delete it and run the same command again")
-        return photos  # type: ignore[no-any-return]
+        if (kept := _mapped(file, shape)) is None:
+            raise ArtifactError(f"{file} comes back from the disk other than it was written; check the disk")
+        return kept
 
     def _require_room(self, file: Path, size: int) -> None:
         folder = next(parent for parent in file.parents if parent.exists())
@@ -243,6 +247,15 @@ class Store:
                 f"the resized photos need {size / 2**30:.1f} GiB in {file.parent}, {free / 2**30:.1f} GiB are free; "
                 "free some space, or use a smaller --image-size"
             )
+
+
+def _mapped(file: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8] | None:
+    """The photos in ``file``, which stay on disk; None when it is not there or does not hold this many."""
+    try:
+        photos = np.load(file, mmap_mode="r", allow_pickle=False)
+    except Exception:  # of a damaged header NumPy raises nearly anything
+        return None
+    return photos if photos.shape == shape and photos.dtype == np.uint8 else None
 
 
 def plain_name(name: str) -> str:

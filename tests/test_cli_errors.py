@@ -24,7 +24,7 @@ def copy(data: Path, tmp_path: Path) -> Path:
 
 
 # a claim without folds, and the file that locks a run: neither is in the way of the next try
-LEFT = ("settings.json", ".age.lock")
+LEFT = ("settings.json", ".age.lock", ".reading.lock")
 
 
 def first_person(root: Path) -> Path:
@@ -204,7 +204,7 @@ def test_a_full_disk_is_one_line_and_the_finished_fold_is_kept(
     monkeypatch.setattr("pipeline.files.os.fsync", full)
     code, _, err = cli("train-head", "mask", "--data", data, *TINY, "--artifacts", tmp_path)
     expect_one_line(code, err, "cannot write .*: the disk is full; free some space and run the same command again")
-    assert [file.name for file in tmp_path.rglob(".*")] == [".mask.lock"]
+    assert {file.name for file in tmp_path.rglob(".*")} == {".mask.lock", ".reading.lock"}
     monkeypatch.undo()
     code, out, _ = cli("train-head", "mask", "--data", data, *TINY, "--artifacts", tmp_path)
     assert code == 0

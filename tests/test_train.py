@@ -288,3 +288,17 @@ def test_the_line_runs_on_cuda(data: Path, tmp_path: Path) -> None:
     run = Run(train(data, tmp_path, "mask", device="cuda", workers=2))
     assert run.info()["device"] == ["cuda"]
     assert len(run.load_predictions("mask", "oof", "hflip").ids) == 126
+
+
+def test_a_damaged_cache_of_photos_is_read_again_and_leftovers_are_swept(
+    data: Path, tmp_path: Path, artifacts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(data, tmp_path, "mask")
+    caches = sorted((tmp_path / "cache").glob("*.npy"))
+    for file in caches:
+        file.write_bytes(file.read_bytes()[:40])
+        (file.parent / f".{file.name}.left").write_bytes(b"x")
+    train(data, tmp_path, "mask", name="again")
+    assert capsys.readouterr().out.count("is damaged; the photos are read again") == len(caches) == 2
+    assert not list((tmp_path / "cache").glob("*.left"))
+    assert run_files(tmp_path / "runs" / "again") == run_files(artifacts / "runs" / "mask")
