@@ -47,8 +47,8 @@ class Nursery:
         Args:
             arguments: What follows ``train-head``.
             log: Where its output goes.
-            how: ``after`` = seconds until it gets ``signal`` (9); ``at`` = step of writing at which it kills itself;
-                ``forget`` = random state that is not restored.
+            how: ``after`` = seconds until it gets ``signal`` (9); ``at`` = step of writing at which it sends that to
+                itself; ``forget`` = random state that is not restored.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -72,8 +72,8 @@ def predictions_and_weights(run: Path) -> dict[str, bytes]:
     return {f.name: f.read_bytes() for f in sorted(run.iterdir()) if f.suffix in (".npz", ".safetensors")}
 
 
-def die_at(step: int) -> Callable[[], int]:
-    """Let this process kill itself at the ``step``-th step of writing; gives the number of steps so far.
+def die_at(step: int, number: int) -> Callable[[], int]:
+    """Let this process send itself a signal at the ``step``-th step of writing; gives the number of steps so far.
 
     Steps are: making the temporary file, the middle of each write, each fsync, each replace, each removal.
     """
@@ -85,7 +85,7 @@ def die_at(step: int) -> Callable[[], int]:
         nonlocal done
         done += 1
         if done == step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
 
     def before(function: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:
@@ -149,7 +149,7 @@ def _child(request: Mapping[str, Any]) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.argv = ["pipe", *request["arguments"]]
-    steps = die_at(int(request["how"].get("at", 0)))
+    steps = die_at(int(request["how"].get("at", 0)), int(request["how"].get("signal", signal.SIGKILL)))
     forget(request["how"].get("forget", ""))
     code: Any = 0
     try:

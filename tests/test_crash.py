@@ -120,14 +120,14 @@ def test_a_signal_writes_a_checkpoint_and_leaves_with_its_code(
     line: Line, number: signal.Signals, code: int, workers: int
 ) -> None:
     name = f"signal{number}-{workers}"
-    flags = ["--checkpoint-every", 10**6, "--epochs", 50, "--workers", workers]
-    end = line.train(name, *flags, after=0.7, signal=int(number))
+    flags = ["--checkpoint-every", 3, "--epochs", 50, "--workers", workers]
+    end = line.train(name, *flags, at=25, signal=int(number))
     assert end.code == code, end.output
     assert "stopped; 0 of 2 folds and a checkpoint of the next are kept" in end.output
     assert "Traceback" not in end.output
     newest = max(file.name for file in line.run(name).checkpoints.glob("*.json"))
     step = int(newest.split(".")[1])
-    again = line.train(name, *flags, after=0.7, signal=int(number))
+    again = line.train(name, *flags, at=25, signal=int(number))
     assert f"goes on after step {step}," in again.output
 
 
