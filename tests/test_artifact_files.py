@@ -169,7 +169,9 @@ def test_a_wrong_field_of_run_json_is_named(change: Change, message: str, run: R
 
 
 @pytest.mark.parametrize(("content", "message"), WRONG_TEXTS.values(), ids=WRONG_TEXTS)
-@pytest.mark.parametrize("read", [Run.info, Run.settings, lambda run: run.fold(0)], ids=["run", "settings", "fold"])
+@pytest.mark.parametrize(
+    "read", [Run.info, Run.settings, lambda run: run.fold_facts(0)], ids=["run", "settings", "fold"]
+)
 def test_what_is_no_json_of_ours_is_refused(
     read: Callable[[Run], object], content: bytes, message: str, run: Run
 ) -> None:
