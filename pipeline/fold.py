@@ -31,7 +31,7 @@ from pipeline.engine import (
     probabilities,
     seed_everything,
 )
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, ConfigError
 from pipeline.images import Augmentation, Batch, PhotoSet, Pixels, load_steps, stable_number, training_steps
 from pipeline.interrupts import Stopping, never
 from pipeline.network import build_network
@@ -168,6 +168,10 @@ class FoldJob:
                 raise ValueError(f"it is at step {progress.step} in epoch {len(progress.history) + 1}")
             restore(tensors, network, optimizer)
         except (KeyError, IndexError, ValueError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise ConfigError(
+                    f"{self.device} has no room for the network ({error}); the checkpoint stays"
+                ) from error
             raise ArtifactError(
                 f"the checkpoint of fold {self.data.fold} does not fit its network ({error}); start over with --fresh"
             ) from error

@@ -193,9 +193,10 @@ def load_steps(
 
 
 def _quiet_worker(_: int) -> None:
-    """One thread a worker; Ctrl-C and SIGTERM, which may reach the whole group, are left to the main process."""
+    """One thread a worker, out of the group that Ctrl-C and SIGTERM may reach; the main process heeds those."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # SIGTERM itself stays: it is how the main process ends a worker that hangs
     cv2.setNumThreads(0)

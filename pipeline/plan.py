@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ class Plan:
         return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
 
 
+@cache  # of the code that this process runs, also when files change meanwhile
 def code_digest() -> str:
     """The version, and a fingerprint of the code that decides what a fold learns and predicts."""
     root = Path(__file__).parent.parent
@@ -92,6 +94,7 @@ def code_digest() -> str:
     return f"{version('headfold')}+{hashlib.sha256(content).hexdigest()[:8]}"
 
 
+@cache
 def _weights_digest(weights: str) -> str:
     """A fingerprint of a weights file, else the word that was given."""
     return hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16] if Path(weights).is_file() else weights

@@ -76,7 +76,6 @@ def _smaller(job: FoldJob, error: OutOfMemory) -> tuple[FoldJob, str]:
 
 def worker_fault(message: str) -> str:
     """Why a worker process failed, in words; empty when the message is not about one."""
-    memory = "memory is what lacks most often" if "Killed" in message else "see above for its last words"
     if "Bus error" in message or "shared memory" in message or "/torch_" in message:
         size = f", {shutil.disk_usage(SHARED_MEMORY).total / 2**20:.0f} MiB" if SHARED_MEMORY.is_dir() else ""
         return f"the shared memory ({SHARED_MEMORY}{size}) is too small for these workers (docker: --shm-size)"
@@ -84,4 +83,8 @@ def worker_fault(message: str) -> str:
         return "too many files are open (see `ulimit -n`)"
     if "timed out" in message:
         return "the worker processes gave no batch for a long time"
-    return f"a worker process ended unexpectedly ({memory})" if message.startswith("DataLoader worker") else ""
+    return (
+        "a worker process ended unexpectedly (memory is what lacks most often)"
+        if message.startswith("DataLoader worker")
+        else ""
+    )

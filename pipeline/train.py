@@ -77,8 +77,9 @@ def _train_run(plan: Plan, store: Store, run: Run, *, only: int | None, fresh: b
     except (KeyboardInterrupt, Terminated) as stop:
         kept = sum(run.fold_done(fold) for fold in range(n_folds))
         begun = " and a checkpoint of the next" if any(run.checkpoints.glob("*.json")) else ""
+        how = "the same command without --fresh goes on" if fresh else "the same command goes on"
         raise Stopped(
-            f"stopped; {kept} of {n_folds} folds{begun} are kept in {run.folder}, the same command goes on",
+            f"stopped; {kept} of {n_folds} folds{begun} are kept in {run.folder}, {how}",
             143 if isinstance(stop, Terminated) else 130,
         ) from None
 
