@@ -30,12 +30,7 @@ def locked(file: Path, what: str) -> Iterator[str]:
     Raises:
         ArtifactError: Another process holds it, or the file cannot be written.
     """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle = file.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise ArtifactError(f"cannot write {file}: {reason(error)}") from error
-    with handle:
+    with _opened(file) as handle:
         former = _owner(handle)
         if not _take(handle, former):
             raise ArtifactError(
@@ -60,18 +55,22 @@ def turn(file: Path, what: str) -> Iterator[None]:
     Raises:
         ArtifactError: The file cannot be written.
     """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle = file.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise ArtifactError(f"cannot write {file}: {reason(error)}") from error
-    with handle:
+    with _opened(file) as handle:
         if not _take(handle, {}):
             import fcntl
 
             say(f"waiting for another command that {what}")
             fcntl.lockf(handle, fcntl.LOCK_EX)
         yield
+
+
+def _opened(file: Path) -> IO[str]:
+    """The lock's file, made when it is not there, to be read and written."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(f"cannot write {file}: {reason(error)}") from error
 
 
 def _take(handle: IO[str], former: dict[str, Any]) -> bool:
