@@ -18,7 +18,7 @@ from heads.registry import HEADS
 from heads.task import Task
 from pipeline.checkpoints import Checkpoints
 from pipeline.config import TrainConfig
-from pipeline.engine import make_optimizer
+from pipeline.engine import make_optimizer, make_scaler
 from pipeline.files import SCHEMA, write_arrays, write_csv, write_json
 from pipeline.fold import FoldData, FoldJob
 from pipeline.samples import list_digest
@@ -89,7 +89,10 @@ def write_checkpoint(folder: Path) -> Path:
     network(torch.rand(2, 3, 8, 8)).sum().backward()
     optimizer.step()
     assert job.saver is not None
-    job.saver.save(Progress(32, step=6, loss=3.5, photos=64, history=[{"fold": 0.0}]), tensors_of(network, optimizer))
+    job.saver.save(
+        Progress(32, step=6, loss=3.5, photos=64, history=[{"fold": 0.0}]),
+        tensors_of(network, optimizer, make_scaler("fp32", job.device)),
+    )
     return next(folder.glob("*.safetensors"))
 
 

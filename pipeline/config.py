@@ -42,7 +42,9 @@ class TrainConfig:
         views: Test-time views that are predicted.
         seed: Seeds the new layers, the order of photos and augmentation.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto`` (bf16 on CUDA devices that have it, else fp32), ``fp32`` or ``bf16``.
+        precision: ``auto`` (the fastest, timed), ``fp32``, ``bf16`` or ``fp16``; with ``-contiguous``, images lie in
+            torch's usual layout instead of channels last.
+        compile: Whether torch.compile makes faster code of the network first.
         checkpoint_every: Steps between two checkpoints; 0 = as often as takes about 1 % of the time.
         workers: Processes that prepare batches; -1 = none on a CPU, up to 8 beside an accelerator.
         fixes: Label-fix table of your own (CSV), applied after the built-in one.
@@ -70,6 +72,7 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    compile: bool = False
     checkpoint_every: int = 0
     workers: int = -1
     fixes: str = ""
@@ -159,6 +162,7 @@ def _plain_arguments(arguments: dict[str, Any]) -> bool:
 
 
 VIEW_NAMES = ("identity", "hflip")
+PRECISIONS = tuple(kind + layout for kind in ("fp32", "bf16", "fp16") for layout in ("", "-contiguous"))
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "folds": (lambda n: 2 <= n <= 100, "from 2 to 100"),
     "fold_seed": (lambda n: 0 <= n < 2**31, "from 0 to 2147483647"),
@@ -182,7 +186,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "note": (str.isprintable, "one line of printable text"),
     "seed": (lambda n: 0 <= n < 2**31, "from 0 to 2147483647"),
     "device": one_of("auto", "cpu", "cuda", "mps"),
-    "precision": one_of("auto", "fp32", "bf16"),
+    "precision": one_of("auto", *PRECISIONS),
     "checkpoint_every": (lambda n: n >= 0, "a number of steps, or 0 to let the program choose"),
     "workers": (lambda n: -1 <= n <= 256, "from 0 to 256, or -1 to let the program choose"),
 }

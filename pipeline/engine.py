@@ -55,10 +55,17 @@ def choose_device(name: str) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """The context in which the network runs in its precision; ``auto`` is bf16 on CUDA devices that have it."""
-    capable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    use = precision == "bf16" or (precision == "auto" and capable)
-    return torch.autocast(device.type, torch.bfloat16, enabled=use)
+    """The context in which the network runs; ``auto`` is fp32 until it was decided."""
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision.split("-")[0])
+    return torch.autocast(device.type, half, enabled=half is not None)
+
+
+def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """What keeps small gradients above zero in fp16; it does nothing in other precisions.
+
+    Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740, section 3.2.
+    """
+    return torch.amp.GradScaler(device.type, enabled=precision.startswith("fp16"))
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:
@@ -93,6 +100,7 @@ class Trainer:
         total_steps: Of the whole training.
         micro_batch: Most photos that pass through the network at once; a larger batch goes in parts whose gradients are
             added up. The step stays that of the whole batch, but batch normalisation sees one part at a time.
+        scaler: Of the loss, in fp16.
     """
 
     network: nn.Module
@@ -102,6 +110,7 @@ class Trainer:
     device: torch.device
     total_steps: int
     micro_batch: int
+    scaler: torch.amp.GradScaler
 
     def step(self, number: int, batch: Batch) -> float:
         """Learn from one batch; return the sum of its samples' losses.
@@ -114,7 +123,8 @@ class Trainer:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         parts = [self._learn(pixels, values, len(batch[0])) for pixels, values in parts_of(batch, self.micro_batch)]
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         mean = sum(float(part) for part in parts)
         if not math.isfinite(mean):
             raise ConfigError(
@@ -129,7 +139,7 @@ class Trainer:
             outputs = self.network(pixels.to(self.device, non_blocking=True))
         losses = self.task.losses(outputs, values.to(self.device, non_blocking=True))
         loss = losses.sum(dim=1).sum() / n
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
 
@@ -144,26 +154,27 @@ def parts_of(batch: Batch, size: int) -> list[Batch]:
 def outputs_of(
     network: nn.Module,
     batches: Iterable[Batch],
-    view: str,
+    views: Sequence[str],
     *,
     config: TrainConfig,
     device: torch.device,
     done: Callable[[int], None],
-) -> Tensor:
-    """The (N, K) outputs for one view of all photos, on the CPU.
+) -> dict[str, Tensor]:
+    """View -> the (N, K) outputs for all photos, on the CPU; every photo is fetched once.
 
     Raises:
         ConfigError: An output is no longer finite.
     """
     network.eval()
-    see = VIEWS[view]
-    parts: list[Tensor] = []
+    parts: dict[str, list[Tensor]] = {view: [] for view in views}
     for pixels, _ in batches:
-        with autocast(config.precision, device):
-            parts.append(network(see(pixels.to(device, non_blocking=True))).cpu())
-        done(len(pixels))
-    outputs = torch.cat(parts)
-    if not outputs.isfinite().all():
+        there = pixels.to(device, non_blocking=True)
+        for view in views:
+            with autocast(config.precision, device):
+                parts[view].append(network(VIEWS[view](there)))
+            done(len(pixels))
+    outputs = {view: torch.cat(found).cpu() for view, found in parts.items()}
+    if not all(found.isfinite().all() for found in outputs.values()):
         raise ConfigError(f"the network's outputs are no numbers any more; use a lower --lr than {config.lr:g}")
     return outputs
 

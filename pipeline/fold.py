@@ -5,8 +5,8 @@ N photos, T eval photos, H heads, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from pipeline.engine import (
     is_out_of_memory,
     learning_rate,
     make_optimizer,
+    make_scaler,
     outputs_of,
     peak_memory,
     probabilities,
@@ -38,6 +39,8 @@ from pipeline.network import build_network
 from pipeline.state import Progress, Row, Tensors, restore, tensors_of
 
 Report = Callable[[int, str], None]
+AT_ONCE = 512  # photos that a GPU predicts at once, if its memory holds them
+SILENCE = 300  # seconds without a batch after which workers are given up: a full shared memory loses batches silently
 
 
 class Saver(Protocol):
@@ -142,18 +145,22 @@ class FoldJob:
         config = self.config
         steps = training_steps(self.data.train, batch_size=config.batch_size, epochs=config.epochs, key=self.key)
         seed_everything(*self.key)
-        network = build_network(config, self.task.n_outputs).to(self.device)
-        optimizer = make_optimizer(network, config)
-        progress = self.begin(network, optimizer, len(steps))
-        trainer = Trainer(network, self.task, optimizer, config, self.device, len(steps), progress.micro_batch)
+        progress = Progress(self.micro_batch)
         try:
+            network = build_network(config, self.task.n_outputs).to(self.device)
+            optimizer, scaler = make_optimizer(network, config), make_scaler(config.precision, self.device)
+            trainer = Trainer(network, self.task, optimizer, config, self.device, len(steps), self.micro_batch, scaler)
+            progress = self.begin(trainer)
+            trainer = replace(trainer, micro_batch=progress.micro_batch)
+            if config.compile:
+                network.compile()
             return _Work(self, trainer, progress, clock(), progress.seconds).run(steps)
         except Exception as error:
             if is_out_of_memory(error):
                 raise OutOfMemory(progress.micro_batch) from error
             raise
 
-    def begin(self, network: torch.nn.Module, optimizer: torch.optim.Optimizer, total_steps: int) -> Progress:
+    def begin(self, trainer: Trainer) -> Progress:
         """Where to begin: at the newest checkpoint, which is then put in place, or at the first step.
 
         Raises:
@@ -164,9 +171,9 @@ class FoldJob:
             return Progress(self.micro_batch)
         progress, tensors = found
         try:
-            if not progress.fits(total_steps, self.config.epochs):
+            if not progress.fits(trainer.total_steps, self.config.epochs):
                 raise ValueError(f"it is at step {progress.step} in epoch {len(progress.history) + 1}")
-            restore(tensors, network, optimizer)
+            restore(tensors, trainer.network, trainer.optimizer, trainer.scaler)
         except (KeyError, IndexError, ValueError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise ConfigError(
@@ -194,12 +201,10 @@ class _Work:
         """Train, then predict the held-out and the eval photos in every view."""
         job, data, views = self.job, self.job.data, self.job.config.views
         outputs = self._train(steps)
-        first, *others = views
-        held_out = {first: self._judge("held-out") if outputs is None else outputs}
-        for view in others:
-            held_out[view] = self._predict(data.photos, data.held_out, view, "held-out")
-        rows = np.arange(len(data.test))
-        test = {view: self._predict(data.test, rows, view, "eval") for view in views} if len(rows) else {}
+        judged = {} if outputs is None else {views[0]: outputs}
+        others = [view for view in views if view not in judged]
+        held_out = judged | self._predict(data.photos, data.held_out, others, "held-out")
+        test = self._predict(data.test, np.arange(len(data.test)), views, "eval")
         self._take_stock()
         return FoldResult(
             weights={name: t.detach().cpu().contiguous() for name, t in self.trainer.network.state_dict().items()},
@@ -231,13 +236,25 @@ class _Work:
         self.trainer.network.train()
         elapsed, before = clock(), progress.epoch_seconds
         while progress.step < end:
-            batch = next(batches)
+            batch = self._next(batches)
             progress.loss += self.trainer.step(progress.step, batch)
             progress.photos += len(batch[0])
             progress.step += 1
             progress.epoch_seconds = before + elapsed()
             self.job.report(len(batch[0]), f"{place} batch {progress.step - first}/{end - first}")
             self._save_if_due(epoch_ends=progress.step == end)
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        """The next batch, while looking whether to stop: workers that hang give none for a long time."""
+        waited = clock()
+        while True:
+            try:
+                return next(batches)
+            except RuntimeError as error:
+                if "timed out" not in str(error) or waited() > SILENCE:
+                    raise
+            if self.job.stopping():
+                self._save_if_due()
 
     def _save_if_due(self, *, epoch_ends: bool = False) -> None:
         """Write a checkpoint when it is time for one.
@@ -248,7 +265,8 @@ class _Work:
         saver, stop = self.job.saver, self.job.stopping()
         if saver and (stop or saver.due(self.progress.step, epoch_ends=epoch_ends)):
             self._take_stock()
-            saver.save(self.progress, tensors_of(self.trainer.network, self.trainer.optimizer))
+            trainer = self.trainer
+            saver.save(self.progress, tensors_of(trainer.network, trainer.optimizer, trainer.scaler))
         if stop:
             raise stop
 
@@ -258,7 +276,8 @@ class _Work:
 
     def _judge(self, what: str) -> Tensor:
         """The (n, K) outputs for the held-out rows in the first view."""
-        return self._predict(self.job.data.photos, self.job.data.held_out, self.job.config.views[0], what)
+        first = self.job.config.views[0]
+        return self._predict(self.job.data.photos, self.job.data.held_out, [first], what)[first]
 
     def _row(self, epoch: int, total_steps: int, outputs: Tensor) -> Row:
         """One line of ``history.csv``."""
@@ -276,13 +295,24 @@ class _Work:
             row |= {f"{head}_{name}": value for name, value in scores.items()}
         return row
 
-    def _predict(self, photos: Pixels, rows: IntArray, view: str, what: str) -> Tensor:
-        """The (n, K) outputs for one view of these rows."""
+    def _predict(self, photos: Pixels, rows: IntArray, views: Sequence[str], what: str) -> dict[str, Tensor]:
+        """View -> the (n, K) outputs for these rows; nothing where there is no row or no view."""
         job, size = self.job, min(self.job.config.batch_size, self.progress.micro_batch)
-        steps = [(0, rows[start : start + size]) for start in range(0, len(rows), size)]
-        loader = load_steps(PhotoSet(photos, np.full((len(photos), 1), np.nan)), steps, workers=0)
-        done = partial(self._predicted, what=f"{what} {view}")
-        return outputs_of(self.trainer.network, loader, view, config=job.config, device=job.device, done=done)
+        if not len(rows) or not views:
+            return {}
+        if job.device.type == "cuda":
+            size = max(size, AT_ONCE)  # without gradients many more fit
+        while True:
+            steps = [(0, rows[start : start + size]) for start in range(0, len(rows), size)]
+            photo_set = PhotoSet(photos, np.full((len(photos), 1), np.nan))
+            loader = load_steps(photo_set, steps, workers=0, pin=job.device.type == "cuda")
+            done = partial(self._predicted, what=what)
+            try:
+                return outputs_of(self.trainer.network, loader, views, config=job.config, device=job.device, done=done)
+            except Exception as error:
+                if not is_out_of_memory(error) or size <= min(job.config.batch_size, self.progress.micro_batch):
+                    raise
+            size //= 2
 
     def _predicted(self, n: int, what: str) -> None:
         self.job.report(n, what)

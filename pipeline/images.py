@@ -6,7 +6,6 @@ S side of the network's input in pixels.
 from __future__ import annotations
 
 import os
-import random
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -14,25 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version at import
-
-import albumentations as A
 import cv2
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
 from heads.base import FloatArray, IntArray
+from pipeline.augment import AUGMENTATIONS, Pixels
 from pipeline.errors import LayoutError
 from pipeline.opening import decoded, picture_bytes
 
-Pixels = npt.NDArray[np.uint8]
 CHUNK = 256
 PREFETCHED = 2  # batches that a worker holds ready
-SILENCE = 300  # seconds without a batch after which workers are given up: a full shared memory loses batches silently
+LOOK = 2  # seconds after which a wait for workers ends without a batch, so that one can look whether to stop
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -84,26 +78,6 @@ def read_all(paths: Sequence[Path], size: int) -> Iterator[Pixels]:
             yield from reader(delayed(read_resized)(path, size) for path in paths[start : start + CHUNK])
 
 
-def light() -> A.Compose:
-    """Mirror, shift, zoom, turn a little; light and contrast."""
-    return A.Compose(
-        [
-            A.HorizontalFlip(p=0.5),
-            A.Affine(
-                translate_percent=(-0.06, 0.06),
-                scale=(0.9, 1.1),
-                rotate=(-10, 10),
-                border_mode=cv2.BORDER_REFLECT_101,
-                p=0.8,
-            ),
-            A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.8),
-        ]
-    )
-
-
-AUGMENTATIONS: dict[str, Callable[[], A.Compose | None]] = {"light": light, "none": lambda: None}
-
-
 @dataclass(frozen=True, slots=True)
 class Augmentation:
     """What a training photo goes through; sample i in epoch e always gets the same, whoever prepares it.
@@ -128,7 +102,7 @@ class PhotoSet(Dataset[Batch]):
     def __init__(self, photos: Pixels, values: FloatArray, augmentation: Augmentation | None = None) -> None:
         """Wrap (N, S, S, 3) photos and their (N, H) values."""
         self.photos, self.values, self.augmentation = photos, values, augmentation
-        self.compose = AUGMENTATIONS[augmentation.name]() if augmentation else None
+        self.augment = AUGMENTATIONS[augmentation.name]() if augmentation else None
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker process is sent: of photos that lie in a file, only the file's name."""
@@ -144,20 +118,13 @@ class PhotoSet(Dataset[Batch]):
         self.__dict__.update(state)
 
     def __getitem__(self, step: tuple[int, IntArray]) -> Batch:
-        """The uint8 images (B, 3, S, S) and values (B, H) of one step."""
+        """The uint8 images (B, 3, S, S), laid out channels last as they come, and values (B, H) of one step."""
         epoch, rows = step
-        images = np.stack([self._photo(epoch, int(row)) for row in rows])
-        values = torch.from_numpy(self.values[rows]).float()
-        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), values
-
-    def _photo(self, epoch: int, row: int) -> Pixels:
-        photo: Pixels = np.array(self.photos[row])
-        if self.compose is None or self.augmentation is None:
-            return photo
-        # albumentations would replay one stream in every worker and give all its transforms the same seed
-        state = np.random.default_rng([*self.augmentation.key, epoch, row])
-        self.compose.set_random_state(state, random.Random(int(state.integers(2**63))))
-        return cast(Pixels, self.compose(image=photo)["image"])
+        images = np.asarray(self.photos[rows])  # a copy: rows are picked by number
+        if self.augment and self.augmentation:
+            for image, row in zip(images, rows.tolist(), strict=True):
+                image[:] = self.augment(image, np.random.default_rng([*self.augmentation.key, epoch, row]))
+        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self.values[rows]).float()
 
 
 def training_steps(rows: IntArray, *, batch_size: int, epochs: int, key: tuple[int, ...]) -> list[tuple[int, IntArray]]:
@@ -186,7 +153,7 @@ def load_steps(
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=PREFETCHED if workers else None,
-        timeout=SILENCE if workers else 0,
+        timeout=LOOK if workers else 0,
         worker_init_fn=_quiet_worker,
         generator=torch.Generator(),  # else every loader draws from the random numbers that the network uses
     )

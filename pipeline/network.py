@@ -17,10 +17,16 @@ from pipeline.errors import NetworkError
 
 
 class Network(nn.Module):
-    """A backbone with a linear layer that gives all outputs of a task; takes raw pixels."""
+    """A backbone with a linear layer that gives all outputs of a task; takes raw pixels.
+
+    Attributes:
+        layout: How its images lie in memory.
+    """
 
     mean: Tensor
     std: Tensor
+
+    layout = torch.channels_last
 
     def __init__(self, backbone: nn.Module, n_outputs: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         """Put a (N, F) -> (N, K) layer on a backbone whose inputs are normalised by channel mean and std (0-1)."""
@@ -33,7 +39,7 @@ class Network(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 3, S, S) uint8 pixels -> (N, K) outputs in float32."""
         images = (pixels.float() - self.mean) / self.std
-        features = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        features = self.backbone(images.contiguous(memory_format=self.layout))
         with torch.autocast(pixels.device.type, enabled=False):  # outputs in bf16 would tie
             return self.head(features.float())  # type: ignore[no-any-return]
 
@@ -65,8 +71,9 @@ def build_network(config: TrainConfig, n_outputs: int) -> Network:
         load_weights(backbone, Path(config.weights), config.backbone)
     cfg: Any = backbone.pretrained_cfg
     network = Network(backbone, n_outputs, config.mean or tuple(cfg["mean"]), config.std or tuple(cfg["std"]))
-    network.to(memory_format=torch.channels_last)
-    return network
+    if config.precision.endswith("-contiguous"):
+        network.layout = torch.contiguous_format
+    return network.to(memory_format=network.layout)
 
 
 def try_network(config: TrainConfig, n_outputs: int) -> None:

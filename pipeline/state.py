@@ -56,16 +56,22 @@ class Progress:
         self.loss, self.photos, self.epoch_seconds = 0.0, 0, 0.0
 
 
-def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
-    """Weights, buffers, the optimiser's moments and torch's random states, on the CPU."""
+def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> Tensors:
+    """Weights, buffers, the optimiser's moments, the loss scale and torch's random states, on the CPU."""
     found = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
     for number, moments in optimizer.state_dict()["state"].items():
         found |= {f"optimizer/{number}/{name}": tensor for name, tensor in moments.items()}
+    found |= {f"scaler/{name}": torch.tensor(value) for name, value in scaler.state_dict().items()}
     found |= {f"random/{name}": state for name, state in _random_states().items()}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in found.items()}
 
 
-def restore(tensors: Mapping[str, Tensor], network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def restore(
+    tensors: Mapping[str, Tensor],
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> None:
     """Put everything back where `tensors_of` took it from, the random states last.
 
     Raises:
@@ -77,6 +83,8 @@ def restore(tensors: Mapping[str, Tensor], network: nn.Module, optimizer: torch.
         raise ValueError("it is of another network")
     network.load_state_dict(weights)
     optimizer.load_state_dict(optimizer.state_dict() | {"state": _moments(tensors, optimizer)})
+    if scaler.is_enabled():
+        scaler.load_state_dict({name: value.item() for name, value in _below(tensors, "scaler/").items()})
     random_states = _below(tensors, "random/")
     torch.set_rng_state(random_states["cpu"])
     if "cuda" in random_states and torch.cuda.is_available():

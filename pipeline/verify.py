@@ -150,7 +150,8 @@ def _networks(run: Run, info: RunInfo, data: Path | None) -> Iterator[Finding]:
         given = _predicted(run, info, config, [samples.paths[row] for row in rows], fold)
         worst = max(worst, *(float(np.abs(a - b).max()) for a, b in zip(given, stored, strict=True)))
         count += len(rows)
-    limit = TOLERANCE["fp32" if config.precision != "bf16" and info["device"] == ["cpu"] else "bf16"]
+    exact = config.precision.startswith("fp32") and info["device"] == ["cpu"]
+    limit = TOLERANCE["fp32" if exact else "bf16"]
     text = f"{many(count, 'photo')} predicted again by the stored networks: probabilities at most {worst:.1g} apart"
     if worst > limit or not np.isfinite(worst):
         yield error(f"{text}, more than {limit:g}", AGAIN)
@@ -184,5 +185,5 @@ def _predicted(run: Run, info: RunInfo, config: TrainConfig, photos: list[Path],
     pixels = np.stack(list(read_all(photos, config.image_size)))
     batches = load_steps(PhotoSet(pixels, np.zeros((len(pixels), 1))), [(0, np.arange(len(pixels)))], workers=0)
     view, cpu = config.views[0], torch.device("cpu")
-    outputs = outputs_of(network, batches, view, config=config, device=cpu, done=lambda n: None)
+    outputs = outputs_of(network, batches, [view], config=config, device=cpu, done=lambda n: None)[view]
     return probabilities(task, outputs)

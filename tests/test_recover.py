@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from heads.registry import HEADS
 from heads.task import Task
 from pipeline.config import TrainConfig
-from pipeline.engine import Trainer, make_optimizer, parts_of
+from pipeline.engine import Trainer, make_optimizer, make_scaler, parts_of
 from pipeline.errors import ConfigError
 from pipeline.images import PhotoSet
 from pipeline.network import Network
@@ -63,7 +63,16 @@ def test_accumulated_gradients_and_losses_are_those_of_the_whole_batch(micro_bat
         task = Task.of(HEADS["mask"], HEADS["gender"])
         network = Network(Plain(), task.n_outputs, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
         config = TrainConfig(weights="none")
-        trainer = Trainer(network, task, make_optimizer(network, config), config, torch.device("cpu"), 10, size)
+        trainer = Trainer(
+            network,
+            task,
+            make_optimizer(network, config),
+            config,
+            torch.device("cpu"),
+            10,
+            size,
+            make_scaler("fp32", torch.device("cpu")),
+        )
         loss = trainer.step(0, (pixels, values))
         found[size] = loss, [p.grad for p in network.parameters()]
     assert found[micro_batch][0] == pytest.approx(found[37][0], rel=1e-5)
