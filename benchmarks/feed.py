@@ -16,14 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from heads.registry import head_named
+from pipeline.cache import PhotoCache
 from pipeline.config import TrainConfig
 from pipeline.engine import Trainer, make_optimizer, seed_everything
 from pipeline.fold import FoldData
 from pipeline.images import Augmentation, Batch, PhotoSet, load_steps, training_steps
 from pipeline.network import build_network
 from pipeline.plan import Plan, fold_data, make_plan
-from pipeline.store import Store
-from pipeline.train import cached_photos
 
 
 def speed(plan: Plan, batches: Iterable[Batch], steps: int) -> float:
@@ -61,7 +60,9 @@ def main() -> None:
         "workers": given.workers,
     }
     plan = make_plan([head_named("age")], TrainConfig.load(given.config, overrides), given.data)
-    photos = cached_photos(Store(given.artifacts), plan.data.samples.paths, plan.config.image_size, "reading photos")
+    paths, cache = plan.data.samples.paths, PhotoCache(given.artifacts / "cache", limit=20 * 2**30)
+    with cache.opened(paths, cache.content(paths), plan.config.image_size, "reading photos") as kept:
+        photos = kept.open()
     job: FoldData = fold_data(plan, 0, photos, photos[:0])
     epochs = 1 + given.steps * plan.config.batch_size // len(job.train)
     steps = training_steps(job.train, batch_size=plan.config.batch_size, epochs=epochs, key=(0,))[: given.steps]
