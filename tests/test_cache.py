@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,7 +96,7 @@ def test_the_cache_holds_what_reading_gives_and_other_paths_share_it(photos: lis
     assert len(entries(tmp_path / "cache")) == 4
 
 
-DAMAGES = {
+DAMAGES: dict[str, Callable[[Path, Path], object]] = {
     "flipped pixel": lambda array, facts: flip(array, -1),
     "cut": lambda array, facts: array.write_bytes(array.read_bytes()[:-1]),
     "no facts": lambda array, facts: facts.unlink(),
