@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli_cache import caches
 from pipeline.cli_checks import checks
 from pipeline.config import VIEW_NAMES, TrainConfig, chosen_word, chosen_words
 from pipeline.errors import ConfigError, PipelineError, Stopped
@@ -25,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # [in brackets] would be taken for markup
 )
 app.add_typer(checks)
+app.add_typer(caches)
 
 Heads = Annotated[
     list[str], typer.Argument(help="mask, gender, age, joint; several share one network.", metavar="HEAD...")
@@ -48,6 +50,8 @@ def train_head(
     seed: Annotated[int | None, typer.Option(help="Seeds layers, order and augmentation [0].")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that prepare batches [chosen].")] = None,
+    cache: Annotated[str | None, typer.Option(help="Resized photos: auto, off or a folder [auto].")] = None,
+    cache_gib: Annotated[float | None, typer.Option(help="GiB of them that are kept for later [20].")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between two checkpoints [chosen].")] = None,
     name: Annotated[str | None, typer.Option(help="The run's name [made of the heads].", metavar="RUN")] = None,
     note: Annotated[str | None, typer.Option(help="Free text, shown by `pipe runs`.")] = None,
@@ -75,6 +79,8 @@ def train_head(
             "seed": seed,
             "device": device,
             "workers": workers,
+            "cache": cache,
+            "cache_gib": cache_gib,
             "checkpoint_every": checkpoint_every,
             "note": note,
             "fixes": fixes,

@@ -47,6 +47,8 @@ class TrainConfig:
         compile: Whether torch.compile makes faster code of the network first.
         checkpoint_every: Steps between two checkpoints; 0 = as often as takes about 1 % of the time.
         workers: Processes that prepare batches; -1 = none on a CPU, up to 8 beside an accelerator.
+        cache: Where resized photos are kept: ``auto`` (``cache`` in the artifacts), ``off``, or a folder.
+        cache_gib: How much of them is kept, in GiB; what is in use stays beyond that.
         fixes: Label-fix table of your own (CSV), applied after the built-in one.
         no_fixes: Leave all labels as they are.
         note: Free text, shown by ``pipe runs``.
@@ -75,6 +77,8 @@ class TrainConfig:
     compile: bool = False
     checkpoint_every: int = 0
     workers: int = -1
+    cache: str = "auto"
+    cache_gib: float = 20.0
     fixes: str = ""
     no_fixes: bool = False
     note: str = ""
@@ -189,6 +193,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "precision": one_of("auto", *PRECISIONS),
     "checkpoint_every": (lambda n: n >= 0, "a number of steps, or 0 to let the program choose"),
     "workers": (lambda n: -1 <= n <= 256, "from 0 to 256, or -1 to let the program choose"),
+    "cache": (lambda place: place and "\0" not in place, "auto, off or a folder"),
+    "cache_gib": (lambda x: 0 <= x < 1e9, "a number of GiB from 0 on"),
 }
 
 

@@ -5,6 +5,7 @@ S side of the network's input in pixels.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 import zlib
@@ -15,6 +16,7 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
+import PIL
 import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
@@ -24,6 +26,8 @@ from pipeline.augment import AUGMENTATIONS, Pixels
 from pipeline.errors import LayoutError
 from pipeline.opening import decoded, picture_bytes
 
+# what pixels depend on beside the photo and the size; the number counts changes of the code below
+READER = f"1, Pillow {PIL.__version__}, OpenCV {cv2.__version__}"
 CHUNK = 256
 PREFETCHED = 2  # batches that a worker holds ready
 LOOK = 2  # seconds after which a wait for workers ends without a batch, so that one can look whether to stop
@@ -41,8 +45,14 @@ def read_photo(path: Path) -> Pixels:
     Raises:
         LayoutError: The file is missing, no image, too large, damaged or truncated.
     """
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[bytes, Pixels]:
+    """The SHA-256 of the file, and the photo that the very same bytes hold."""
     try:
-        return _upright_rgb(decoded(picture_bytes(path)))
+        content = picture_bytes(path)
+        return hashlib.sha256(content).digest(), _upright_rgb(decoded(content))
     except LayoutError as error:
         raise LayoutError(f"{path} {error}") from error
 
@@ -63,11 +73,17 @@ def _upright_rgb(photo: Image.Image) -> Pixels:
 
 def read_resized(path: Path, size: int) -> Pixels:
     """The photo squeezed to (S, S, 3): nothing is cut off, at training or at test time."""
-    return cast(Pixels, cv2.resize(read_photo(path), (size, size), interpolation=cv2.INTER_AREA))
+    return read_hashed(path, size)[1]
 
 
-def read_all(paths: Sequence[Path], size: int) -> Iterator[Pixels]:
-    """The photos in order, (S, S, 3) each, read by as many threads as there are cores."""
+def read_hashed(path: Path, size: int) -> tuple[bytes, Pixels]:
+    """The SHA-256 of the photo's file, and the photo squeezed to (S, S, 3)."""
+    digest, photo = _read(path)
+    return digest, cast(Pixels, cv2.resize(photo, (size, size), interpolation=cv2.INTER_AREA))
+
+
+def read_all(paths: Sequence[Path], size: int) -> Iterator[tuple[bytes, Pixels]]:
+    """The photos in order as `read_hashed` gives them, read by as many threads as there are cores."""
     from joblib import Parallel, delayed
 
     cv2.setNumThreads(1)
@@ -75,7 +91,13 @@ def read_all(paths: Sequence[Path], size: int) -> Iterator[Pixels]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # oddities of metadata; what matters is whether it decodes
         for start in range(0, len(paths), CHUNK):  # a chunk is written before the next is read
-            yield from reader(delayed(read_resized)(path, size) for path in paths[start : start + CHUNK])
+            yield from reader(delayed(read_hashed)(path, size) for path in paths[start : start + CHUNK])
+
+
+def stacked(paths: Sequence[Path], size: int) -> Pixels:
+    """The (N, S, S, 3) photos in memory, for when they are few."""
+    photos = [photo for _, photo in read_all(paths, size)]
+    return np.stack(photos) if photos else np.empty((0, size, size, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

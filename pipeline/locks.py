@@ -1,4 +1,4 @@
-"""One command a run: a lock that names its owner, and that the system releases when its process ends in any way."""
+"""Locks that the system releases when their process ends in any way: one command a run, and what is in use stays."""
 
 from __future__ import annotations
 
@@ -62,6 +62,75 @@ def turn(file: Path, what: str) -> Iterator[None]:
             say(f"waiting for another command that {what}")
             fcntl.lockf(handle, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def in_use(file: Path) -> Iterator[None]:
+    """Keep what belongs to ``file`` from being removed, by all who ask `unused` first; the file's time tells the use.
+
+    Where the file cannot be made, or the disk has no locks, the block runs all the same.
+    """
+    with contextlib.ExitStack() as stack:
+        if sys.platform != "win32":
+            import fcntl
+
+            with contextlib.suppress(OSError):
+                stack.enter_context(_flocked(file, fcntl.LOCK_SH))
+        _touch(file)
+        try:
+            yield
+        finally:
+            _touch(file)
+
+
+@contextlib.contextmanager
+def unused(file: Path) -> Iterator[bool]:
+    """Whether it is certain that nobody uses what belongs to ``file``; if so, nobody begins to while the block runs."""
+    with contextlib.ExitStack() as stack:
+        certain = False
+        if sys.platform != "win32":
+            import fcntl
+
+            with contextlib.suppress(OSError):
+                stack.enter_context(_flocked(file, fcntl.LOCK_EX | fcntl.LOCK_NB))
+                certain = True
+        yield certain
+
+
+def _touch(file: Path) -> None:
+    """Let the file's time be now, where that is allowed."""
+    with contextlib.suppress(OSError):
+        os.utime(file)
+
+
+def _flocked(file: Path, how: int) -> IO[str]:
+    """The file, made when it is not there, locked for as long as it stays open.
+
+    Raises:
+        OSError: It cannot be made, another holds it, or the disk has no locks.
+    """
+    import fcntl
+
+    for _ in range(100):  # a disk that gives a file no lasting number would go on for ever
+        handle = _openable(file)
+        try:
+            fcntl.flock(handle, how)
+            if os.path.exists(file) and os.path.samestat(os.stat(file), os.fstat(handle.fileno())):
+                return handle
+        except BaseException:
+            handle.close()
+            raise
+        handle.close()  # it was removed, and perhaps made anew, before the lock was had
+    raise OSError(errno.ENOLCK, "the file changes all the time", str(file))
+
+
+def _openable(file: Path) -> IO[str]:
+    """The file to be written, or read at least, which is enough for a lock."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file.open("a+", encoding="utf-8")
+    except OSError:
+        return file.open(encoding="utf-8")
 
 
 def _opened(file: Path) -> IO[str]:

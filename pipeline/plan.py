@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,7 @@ from pipeline.samples import Dataset, labelled_rows, list_digest
 
 SHARED_MEMORY = Path("/dev/shm")  # where workers hand over what they prepared
 # settings that may differ between the folds of one run
-FREE = ("checkpoint_every", "workers", "note", "device")
+FREE = ("cache", "cache_gib", "checkpoint_every", "device", "note", "workers")
 # the code that decides what a fold learns and predicts
 CODE = ("heads", "pipeline/engine.py", "pipeline/fold.py", "pipeline/images.py", "pipeline/network.py")
 
@@ -46,6 +46,7 @@ class Plan:
         folds: (N,) fold in which each photo is held out.
         values: (N, H) values of the heads, NaN = not labelled.
         device: Where to run.
+        photo_bytes: ``train`` and ``eval`` -> fingerprint of what the photos contain; known once they were looked at.
     """
 
     task: Task
@@ -54,6 +55,7 @@ class Plan:
     folds: IntArray
     values: FloatArray
     device: torch.device
+    photo_bytes: dict[str, str] = field(default_factory=dict)
 
     @property
     def labelled(self) -> IntArray:
@@ -76,6 +78,7 @@ class Plan:
             "data": self.data.samples.digest(),
             "folds": fold_digest(self.data.samples, self.folds),
             "eval": list_digest(self.data.test_ids),
+            "photo_bytes": self.photo_bytes,
             "weights": _weights_digest(self.config.weights),
             "code": code_digest(),
         }

@@ -54,6 +54,7 @@ class Settings(TypedDict):
     data: str
     folds: str
     eval: str
+    photo_bytes: NotRequired[dict[str, str]]  # earlier versions did not look at them
 
 
 @with_config(OTHER_KEYS)
@@ -124,7 +125,24 @@ class CheckpointFacts(TypedDict):
     sha256: str
 
 
-Kind = TypeVar("Kind", Settings, RunInfo, FoldFacts, CheckpointFacts)
+@with_config(OTHER_KEYS)
+class CacheFacts(TypedDict):
+    """``<key>.json`` in the cache: how many photos an array holds, of what size, and the SHA-256 of its file."""
+
+    photos: Count
+    pixels: Count
+    sha256: str
+
+
+@with_config(OTHER_KEYS)
+class ContentFacts(TypedDict):
+    """``contents-<key>.json`` in the cache: a fingerprint of photos, and of the state of their files then."""
+
+    states: str
+    content: str
+
+
+Kind = TypeVar("Kind", Settings, RunInfo, FoldFacts, CheckpointFacts, CacheFacts, ContentFacts)
 
 
 def read_checked(file: Path, kind: type[Kind]) -> Kind:

@@ -1,4 +1,4 @@
-"""What stands in ``artifacts/``: runs, ensembles and the cache of resized photos. A run's last file marks it whole."""
+"""What stands in ``artifacts/``: runs and ensembles. A run's last file marks it whole."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ import glob
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ensemble.predictions import EnsembleError, Predictions
 from pipeline.errors import ArtifactError
-from pipeline.files import Arrays, atomic, file_checksum, read_arrays, reason, remove, write_arrays
-from pipeline.locks import locked, turn
-from pipeline.progress import say
+from pipeline.files import Arrays, file_checksum, read_arrays, reason, remove, write_arrays
+from pipeline.locks import locked
 from pipeline.schema import FoldFacts, RunInfo, Settings, read_checked, read_run
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -206,56 +204,6 @@ class Store:
     def ensemble_folder(self, name: str) -> Path:
         """Where the ensemble called ``name`` is kept."""
         return self.root / "ensembles" / plain_name(name)
-
-    def photos(
-        self, key: str, shape: tuple[int, ...], build: Callable[[], Iterable[npt.NDArray[np.uint8]]]
-    ) -> npt.NDArray[np.uint8]:
-        """The resized photos kept under ``key`` as a read-only array on disk, built first when it is not there.
-
-        Args:
-            key: A fingerprint of the photos and their size.
-            shape: (N, S, S, 3).
-            build: Gives the N photos in order.
-
-        Raises:
-            ArtifactError: The disk has no room for them, or they cannot be written.
-        """
-        file = self.root / "cache" / f"{key}.npy"
-        if (kept := _mapped(file, shape)) is not None:
-            return kept
-        with turn(file.with_name(".reading.lock"), "reads photos"):
-            remove(file.parent.glob(f".{key}.npy.*"))  # what a killed command left
-            if (kept := _mapped(file, shape)) is not None:
-                return kept
-            if file.exists():
-                say(f"{file} is damaged; the photos are read again")
-            self._require_room(file, int(np.prod(shape)))
-            with atomic(file) as stream:
-                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(stream, header)
-                for photo in build():
-                    stream.write(photo.tobytes())
-        if (kept := _mapped(file, shape)) is None:
-            raise ArtifactError(f"{file} comes back from the disk other than it was written; check the disk")
-        return kept
-
-    def _require_room(self, file: Path, size: int) -> None:
-        folder = next(parent for parent in file.parents if parent.exists())
-        free = shutil.disk_usage(folder).free
-        if free < size * 1.05:
-            raise ArtifactError(
-                f"the resized photos need {size / 2**30:.1f} GiB in {file.parent}, {free / 2**30:.1f} GiB are free; "
-                "free some space, or use a smaller --image-size"
-            )
-
-
-def _mapped(file: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8] | None:
-    """The photos in ``file``, which stay on disk; None when it is not there or does not hold this many."""
-    try:
-        photos = np.load(file, mmap_mode="r", allow_pickle=False)
-    except Exception:  # of a damaged header NumPy raises nearly anything
-        return None
-    return photos if photos.shape == shape and photos.dtype == np.uint8 else None
 
 
 def plain_name(name: str) -> str:

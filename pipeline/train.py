@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heads.base import Head
+from pipeline.cache import PhotoCache, cache_of
 from pipeline.checkpoints import Checkpoints, machine_of
 from pipeline.config import TrainConfig
-from pipeline.errors import ArtifactError, LayoutError, Stopped
+from pipeline.errors import ArtifactError, Stopped
 from pipeline.files import SCHEMA, Arrays, write_arrays, write_bytes, write_json
 from pipeline.findings import many
 from pipeline.finish import finish
 from pipeline.fold import FoldData, FoldJob, FoldResult, workload
-from pipeline.images import Pixels, read_all
+from pipeline.images import Pixels, stacked
 from pipeline.interrupts import Terminated, noted
 from pipeline.plan import SHARED_MEMORY, Plan, fitting_workers, fold_data
 from pipeline.progress import counted, minutes, say
 from pipeline.recover import run_patiently
 from pipeline.state import Row
 from pipeline.store import Run, Store
-
-READER = 1  # counts changes of how photos are read and resized, which make older caches useless
 
 
 def default_name(heads: Iterable[Head], config: TrainConfig) -> str:
@@ -43,6 +40,7 @@ def train_heads(plan: Plan, store: Store, name: str, *, only: int | None = None,
 
     Raises:
         ArtifactError: Another run has the name, another command trains it, or files cannot be written.
+        LayoutError: A photo cannot be read.
         Stopped: Ctrl-C or SIGTERM; finished folds are kept, and a checkpoint of the one in training.
     """
     if fresh and only is not None:
@@ -51,11 +49,14 @@ def train_heads(plan: Plan, store: Store, name: str, *, only: int | None = None,
     with run.locked() as former:
         if former and not fresh:
             say(former)
-        _train_run(plan, store, run, only=only, fresh=fresh)
+        with cache_of(plan.config, store.root) as cache:
+            paths = {"train": plan.data.samples.paths, "eval": plan.data.test_paths}
+            photo_bytes = {part: cache.content(files) for part, files in paths.items()}
+            _train_run(replace(plan, photo_bytes=photo_bytes), cache, run, only=only, fresh=fresh)
     return run
 
 
-def _train_run(plan: Plan, store: Store, run: Run, *, only: int | None, fresh: bool) -> None:
+def _train_run(plan: Plan, cache: PhotoCache, run: Run, *, only: int | None, fresh: bool) -> None:
     n_folds = plan.config.folds
     if fresh:
         run.clear()
@@ -71,7 +72,7 @@ def _train_run(plan: Plan, store: Store, run: Run, *, only: int | None, fresh: b
     if len(lacking) < n_folds:
         say(f"{n_folds - len(lacking)} of {n_folds} folds are there already")
     try:
-        _train_folds(plan, store, run, wanted)
+        _train_folds(plan, cache, run, wanted)
         if all(run.fold_done(fold) for fold in range(n_folds)):
             finish(plan, run)
     except (KeyboardInterrupt, Terminated) as stop:
@@ -121,12 +122,18 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
             yield f"{prefix}{key} was {before}, is {after}"
 
 
-def _train_folds(plan: Plan, store: Store, run: Run, folds: list[int]) -> None:
+def _train_folds(plan: Plan, cache: PhotoCache, run: Run, folds: list[int]) -> None:
     if not folds:
         return
-    data = plan.data
-    photos = cached_photos(store, data.samples.paths, plan.config.image_size, "reading photos")
-    test = cached_photos(store, data.test_paths, plan.config.image_size, "reading eval photos")
+    data, size, known = plan.data, plan.config.image_size, plan.photo_bytes
+    with (
+        cache.opened(data.samples.paths, known["train"], size, "reading photos") as photos,
+        cache.opened(data.test_paths, known["eval"], size, "reading eval photos") as test,
+    ):
+        _train_on(plan, run, folds, photos.open(), test.open())
+
+
+def _train_on(plan: Plan, run: Run, folds: list[int], photos: Pixels, test: Pixels) -> None:
     workers = fitting_workers(plan.config, plan.workers)
     if workers < plan.workers:
         say(
@@ -169,29 +176,6 @@ def smallest_micro_batch(plan: Plan, run: Run) -> int:
     """How many photos at once the memory is known to hold: what the folds before came down to, else a whole batch."""
     kept = [run.fold_facts(fold)["micro_batch"] for fold in range(plan.config.folds) if run.fold_done(fold)]
     return min([plan.config.batch_size, *kept])
-
-
-def cached_photos(store: Store, paths: tuple[Path, ...], size: int, label: str) -> Pixels:
-    """The (N, S, S, 3) resized photos, kept on disk between runs; a damaged photo shows here, before any training.
-
-    Raises:
-        LayoutError: A photo is no longer there, or cannot be read.
-    """
-    if not paths:
-        return np.empty((0, size, size, 3), dtype=np.uint8)
-    try:
-        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    except OSError as error:
-        raise LayoutError(f"cannot read the image {error.filename}: {error.strerror}") from error
-    key = hashlib.sha256(repr((READER, size, stats)).encode()).hexdigest()[:16]
-
-    def build() -> Iterable[Pixels]:
-        with counted(label, len(paths)) as display:
-            for photo in read_all(paths, size):
-                yield photo
-                display.advance(1, "")
-
-    return store.photos(key, (len(paths), size, size, 3), build)
 
 
 def _say_epoch(row: Row) -> None:
@@ -243,9 +227,8 @@ def try_one_batch(plan: Plan) -> None:
         values=plan.values[chosen],
         folds=plan.folds[chosen],
     )
-    photos = np.stack(list(read_all(samples.paths, plan.config.image_size)))
-    tests = list(read_all(plan.data.test_paths[:size], plan.config.image_size))
-    test = np.stack(tests) if tests else np.empty((0, *photos.shape[1:]), dtype=np.uint8)
+    photos = stacked(samples.paths, plan.config.image_size)
+    test = stacked(plan.data.test_paths[:size], plan.config.image_size)
     job = fold_data(small, 0, photos, test)
     result = run_patiently(
         FoldJob(plan.task, job, small.config, plan.device, plan.workers, size, lambda n, text: None, _say_epoch)

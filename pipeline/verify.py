@@ -14,6 +14,7 @@ from ensemble.predictions import EnsembleError
 from heads.base import FloatArray, HeadError, IntArray
 from heads.registry import head_named
 from pipeline.config import TrainConfig
+from pipeline.contents import content_digest
 from pipeline.errors import ArtifactError, PipelineError
 from pipeline.findings import Finding, Findings, error, many, ok, said, warning
 from pipeline.folds import digest_of
@@ -46,7 +47,7 @@ def verify_runs(store: Store, names: Sequence[str], data: Path | None) -> Findin
             raise ArtifactError(f"run {run.name!r} does not exist in {store.root}")
     if not runs:
         raise ArtifactError(f"no run in {store.root}; run `pipe train-head mask` first")
-    return Findings({run.name: list(_guarded(run, data)) for run in runs})
+    return Findings({run.name: list(_guarded(run, data, store.root / "cache")) for run in runs})
 
 
 def verdict(found: Findings) -> str:
@@ -57,10 +58,10 @@ def verdict(found: Findings) -> str:
     return f"{many(len(found.groups), 'run')} as written"
 
 
-def _guarded(run: Run, data: Path | None) -> Iterator[Finding]:
+def _guarded(run: Run, data: Path | None, memory: Path) -> Iterator[Finding]:
     """The findings on a run; what stops them is one too."""
     try:
-        yield from _whole(run, data) if run.whole else _begun(run)
+        yield from _whole(run, data, memory) if run.whole else _begun(run)
     except (PipelineError, HeadError, EnsembleError) as reason:
         yield error(said(reason), AGAIN)
 
@@ -76,7 +77,7 @@ def _begun(run: Run) -> Iterator[Finding]:
         yield ok(f"not finished: {len(kept)} of {many(n_folds, 'fold')}, as written; the same command goes on")
 
 
-def _whole(run: Run, data: Path | None) -> Iterator[Finding]:
+def _whole(run: Run, data: Path | None, memory: Path) -> Iterator[Finding]:
     """Findings on a finished run, the cheap ones first."""
     info = run.info()
     lacking = sorted(_needed(info) - info["files"].keys())
@@ -87,7 +88,7 @@ def _whole(run: Run, data: Path | None) -> Iterator[Finding]:
     yield ok(f"{many(len(info['files']), 'file')} as written")
     yield from _people(run, info)
     yield from _scores(run, info)
-    yield from _networks(run, info, data)
+    yield from _networks(run, info, data, memory)
 
 
 def _needed(info: RunInfo) -> set[str]:
@@ -133,14 +134,19 @@ def _scores(run: Run, info: RunInfo) -> Iterator[Finding]:
             yield ok(f"{head}: macro F1 {told:.4f}, as the predictions give it")
 
 
-def _networks(run: Run, info: RunInfo, data: Path | None) -> Iterator[Finding]:
+def _networks(run: Run, info: RunInfo, data: Path | None, memory: Path) -> Iterator[Finding]:
     """Whether the stored networks predict what is stored, for some held-out photos of every fold."""
     config = TrainConfig.load(None, info["config"])
     root = data or Path(info["data_root"])
     try:
-        samples = load_dataset(root, fixes=config.fixes, no_fixes=config.no_fixes).samples
+        found = load_dataset(root, fixes=config.fixes, no_fixes=config.no_fixes)
+        samples = found.samples
         if samples.digest() != info["data"]:
             raise ArtifactError(f"the photos or labels at {root} are no longer those of the run")
+        for part, paths in (("train", samples.paths), ("eval", found.test_paths)):
+            told = info.get("photo_bytes", {}).get(part)
+            if told and told != content_digest(paths, memory if memory.is_dir() else None):
+                raise ArtifactError(f"{part} photos at {root} were changed since the run was trained")
     except PipelineError as reason:
         yield warning(f"networks not checked: {said(reason)}", "say where the photos of the run are with --data")
         return
@@ -175,14 +181,14 @@ def _predicted(run: Run, info: RunInfo, config: TrainConfig, photos: list[Path],
 
     from heads.task import Task
     from pipeline.engine import outputs_of, probabilities
-    from pipeline.images import PhotoSet, load_steps, read_all
+    from pipeline.images import PhotoSet, load_steps, stacked
     from pipeline.network import build_network, load_trained
 
     heads = [head_named(name) for name in info["classes"]]
     task = Task.of(*heads, objective=config.objective or None, bins=config.bins)
     network = build_network(TrainConfig.load(None, info["config"] | {"weights": "none"}), task.n_outputs)
     load_trained(network, run.folder / f"fold{fold}.safetensors")
-    pixels = np.stack(list(read_all(photos, config.image_size)))
+    pixels = stacked(photos, config.image_size)
     batches = load_steps(PhotoSet(pixels, np.zeros((len(pixels), 1))), [(0, np.arange(len(pixels)))], workers=0)
     view, cpu = config.views[0], torch.device("cpu")
     outputs = outputs_of(network, batches, [view], config=config, device=cpu, done=lambda n: None)[view]

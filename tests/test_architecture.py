@@ -22,14 +22,15 @@ RESERVED = {
 # from the top of the line to its foot; nobody imports from a floor above
 FLOORS = [
     {"cli"},
-    {"cli_checks"},
+    {"cli_checks", "cli_cache"},
     {"demo"},
     {"train", "submit", "report", "check", "verify", "doctor"},
-    {"finish", "members", "recover"},
+    {"finish", "members", "recover", "cache_list"},
     {"plan"},
     {"fold"},
     {"engine"},
-    {"network", "images", "folds", "layouts", "store", "pictures", "demo_data", "checkpoints"},
+    {"cache"},
+    {"network", "images", "folds", "layouts", "store", "pictures", "demo_data", "checkpoints", "contents", "entries"},
     {"schema", "opening", "locks", "state"},
     {"files"},
     {"competition", "fixes", "drawing"},

@@ -308,6 +308,7 @@ def test_a_damaged_cache_of_photos_is_read_again_and_leftovers_are_swept(
         file.write_bytes(file.read_bytes()[:40])
         (file.parent / f".{file.name}.left").write_bytes(b"x")
     train(data, tmp_path, "mask", name="again")
-    assert capsys.readouterr().out.count("is damaged; the photos are read again") == len(caches) == 2
+    told = "is damaged: its checksum differs; the photos are read again"
+    assert capsys.readouterr().out.count(told) == len(caches) == 2
     assert not list((tmp_path / "cache").glob("*.left"))
     assert run_files(tmp_path / "runs" / "again") == run_files(artifacts / "runs" / "mask")

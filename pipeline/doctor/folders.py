@@ -108,7 +108,7 @@ def to_write(case: Case) -> dict[str, int]:
         data = None  # told by the check of the data
     if data is not None:
         lists = [len(data.samples.ids), len(data.test_ids)]
-        parts["resized photos"] = sum(n * side * side * 3 for n in lists if not _cached(case.artifacts, n, side))
+        parts["resized photos"] = sum(n * side * side * 3 for n in lists if not _cached(case, n))
         parts["predictions"] = (lists[0] + lists[1] * folds) * views * ROW
     try:
         weights = case.parameters * 4
@@ -117,15 +117,14 @@ def to_write(case: Case) -> dict[str, int]:
     return parts | {"weights": folds * weights, "checkpoints": CHECKPOINTS * TRAINING_STATE * weights}
 
 
-def _cached(artifacts: Path, n_photos: int, side: int) -> bool:
-    """Whether as many photos of this size are already kept."""
-    import numpy as np
+def _cached(case: Case, n_photos: int) -> bool:
+    """Whether as many photos of this size are already kept, or will be kept elsewhere."""
+    from pipeline.entries import entries
 
-    for file in (artifacts / "cache").glob("*.npy"):
-        with contextlib.suppress(OSError, ValueError, EOFError):
-            if np.load(file, mmap_mode="r", allow_pickle=False).shape == (n_photos, side, side, 3):
-                return True
-    return False
+    if case.config.cache != "auto":
+        return True
+    known = (entry.facts for entry in entries(case.artifacts / "cache"))
+    return any(facts and (facts["photos"], facts["pixels"]) == (n_photos, case.config.image_size) for facts in known)
 
 
 def runs(case: Case) -> Iterator[Finding]:
