@@ -30,7 +30,7 @@ FLOORS = [
     {"fold"},
     {"engine"},
     {"network", "images", "folds", "layouts", "store", "pictures", "demo_data", "checkpoints"},
-    {"schema", "opening", "locks", "state"},
+    {"schema", "opening", "locks", "state", "stored"},
     {"files"},
     {"competition", "fixes", "drawing"},
     {"inside"},
