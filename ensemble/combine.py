@@ -52,6 +52,8 @@ def average_views(views: Sequence[Predictions]) -> Predictions:
 def average(views: Sequence[Member]) -> Member:
     """The mean of several views, which stay where they are; raises what `average_views` raises."""
     members = Members.align(views, [f"view {number}" for number in range(len(views))])
+    if len(views) == 1:
+        return views[0]
     return mean_of(members, lambda probs: soft_vote(probs, np.ones(len(views))))
 
 

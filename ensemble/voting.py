@@ -77,11 +77,9 @@ def _ballots(probs: Array, weights: Array) -> Array:
     """(N, C) share of the weighted ballots that each class got."""
     n_samples, n_classes = probs.shape[1:]
     cells = np.arange(n_samples) * n_classes + probs.argmax(axis=2)  # (M, N)
-    cast: Array = np.repeat(_shares(probs, weights), n_samples)
-    ballots: Array = np.bincount(cells.ravel(), weights=cast, minlength=n_samples * n_classes).reshape(
-        n_samples, n_classes
-    )
-    return ballots
+    cast = np.repeat(_shares(probs, weights), n_samples)
+    ballots = np.bincount(cells.ravel(), weights=cast, minlength=n_samples * n_classes)
+    return np.asarray(ballots, dtype=np.float64).reshape(n_samples, n_classes)
 
 
 def _leaders(scores: Array) -> Mask:
