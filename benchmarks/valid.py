@@ -96,12 +96,12 @@ def write_checkpoint(folder: Path) -> Path:
     return next(folder.glob("*.safetensors"))
 
 
-def write_run(run: Run, head: Head) -> None:
+def write_run(run: Run, head: Head, *, people: int = PEOPLE, n_folds: int = FOLDS, n_eval: int = 6) -> None:
     """A finished run of made-up predictions, with all that is kept of a fold beside it."""
     rng = np.random.default_rng(len(head.name))
-    ids = np.asarray([f"p{n:02}_x/{shot}.jpg" for n, shot in product(range(PEOPLE), ("mask1", "normal"))])
-    folds, targets = np.arange(len(ids)) // 2 % FOLDS, np.arange(len(ids)) % len(head.classes)
-    eval_ids = np.asarray([f"{n}.jpg" for n in range(6)])
+    ids = np.asarray([f"p{n:02}_x/{shot}.jpg" for n, shot in product(range(people), ("mask1", "normal"))])
+    folds, targets = np.arange(len(ids)) // 2 % n_folds, np.arange(len(ids)) % len(head.classes)
+    eval_ids = np.asarray([f"{n}.jpg" for n in range(n_eval)])
     none = np.full(len(eval_ids), -1)
     for view in VIEWS:
         for part, known in (("oof", (ids, folds, targets)), ("test", (eval_ids, none, none))):
@@ -112,7 +112,7 @@ def write_run(run: Run, head: Head) -> None:
         ["sample_id", "person_id", "fold"],
         zip(ids, (name.split("/")[0] for name in ids.tolist()), folds, strict=True),
     )
-    config = TrainConfig(folds=FOLDS, weights="none", views=VIEWS).as_dict()
+    config = TrainConfig(folds=n_folds, weights="none", views=VIEWS).as_dict()
     settings = {"schema": SCHEMA, "heads": {head.name: "classes"}, "order": [head.name], "config": config}
     settings |= {"data": "d", "folds": "f", "eval": list_digest(eval_ids.tolist()), "weights": "none", "version": "0"}
     facts = {

@@ -3,16 +3,22 @@
 Legend: N samples, C classes, M members, H heads, J joint classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from math import prod
+from operator import add
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from ensemble.members import Member, Members, mean_of, refuse_other
 from ensemble.predictions import Array, EnsembleError, Indices, MisalignedPredictions, Names, Predictions
 from ensemble.voting import Voter, soft_vote
-from ensemble.weights import WeightRule
+from ensemble.weights import InBlocks, WeightRule, in_blocks
+
+RowWise = Callable[[slice, Array], npt.NDArray[Any]]  # rows, (M, B, C) -> (B, ...), each row by itself
 
 
 def align(members: Sequence[Predictions], names: Sequence[str]) -> tuple[Predictions, Array]:
@@ -26,11 +32,8 @@ def align(members: Sequence[Predictions], names: Sequence[str]) -> tuple[Predict
         EnsembleError: If there is no member, or not one name a member.
         MisalignedPredictions: If two members differ in ids, classes, folds or targets.
     """
-    if not members or len(members) != len(names):
-        raise EnsembleError(f"got {len(members)} members and {len(names)} names; give one or more, and a name for each")
-    reference = members[0]
-    aligned = [_as_reference(reference, member, (names[0], name)) for member, name in zip(members, names, strict=True)]
-    return reference, np.stack([member.probs for member in aligned])
+    aligned = Members.of(members, names)
+    return members[0], np.stack([read(slice(None)) for read in aligned.readers])
 
 
 def average_views(views: Sequence[Predictions]) -> Predictions:
@@ -43,7 +46,15 @@ def average_views(views: Sequence[Predictions]) -> Predictions:
         EnsembleError: If there is no view.
         MisalignedPredictions: If two views differ in ids, classes, folds or targets.
     """
-    return vote(views, [f"view {number}" for number in range(len(views))], soft_vote, np.ones(len(views)))
+    return average([Member.of(view) for view in views]).predictions()
+
+
+def average(views: Sequence[Member]) -> Member:
+    """The mean of several views, which stay where they are; raises what `average_views` raises."""
+    members = Members.align(views, [f"view {number}" for number in range(len(views))])
+    if len(views) == 1:
+        return views[0]
+    return mean_of(members, lambda probs: soft_vote(probs, np.ones(len(views))))
 
 
 def vote(members: Sequence[Predictions], names: Sequence[str], voter: Voter, weights: Array) -> Predictions:
@@ -59,8 +70,8 @@ def vote(members: Sequence[Predictions], names: Sequence[str], voter: Voter, wei
         EnsembleError: If there is no member, or not one name and one weight a member.
         MisalignedPredictions: If two members differ in ids, classes, folds or targets.
     """
-    reference, probs = align(members, names)
-    return replace(reference, probs=voter(probs, weights))
+    aligned = Members.of(members, names)
+    return aligned.decided(row_by_row(aligned, voted(voter, weights))[0])
 
 
 def cross_fitted(members: Sequence[Predictions], names: Sequence[str], voter: Voter, rule: WeightRule) -> Predictions:
@@ -78,16 +89,93 @@ def cross_fitted(members: Sequence[Predictions], names: Sequence[str], voter: Vo
         EnsembleError: If there are test samples, fewer than two folds, or no target to fit a fold's weights on.
         MisalignedPredictions: If two members differ in ids, classes, folds or targets.
     """
-    reference, probs = align(members, names)
-    voted = np.empty_like(reference.probs)
-    for fold in _two_or_more_folds(reference):
-        held_out = reference.folds == fold
-        fit = ~held_out & (reference.targets >= 0)
-        if not fit.any():
-            raise EnsembleError(f"no sample outside fold {fold} has a target; weights need labelled samples to fit on")
-        weights = rule(probs[:, fit], reference.targets[fit])
-        voted[held_out] = voter(probs[:, held_out], weights)
-    return replace(reference, probs=voted)
+    aligned = Members.of(members, names)
+    blockwise = in_blocks(rule)
+    by_fold = fold_weights(aligned, blockwise, seen_by_fold(aligned, blockwise.look)[0])
+    return aligned.decided(row_by_row(aligned, voted_by_fold(voter, by_fold, aligned.folds))[0])
+
+
+def seen_by_fold(members: Members, *looks: Callable[[Array, Indices], Any]) -> list[dict[int, Any]]:
+    """For every look at the data: fold -> what it saw of the fold's samples whose target is known.
+
+    Args:
+        members: M aligned members.
+        looks: (M, B, C) probabilities and (B,) true class indices -> what adds up with ``+``, see `InBlocks`.
+    """
+    seen: list[dict[int, Any]] = [{} for _ in looks]
+    for rows, probs in members.blocks():
+        folds, targets = members.folds[rows], members.targets[rows]
+        for fold in np.unique(folds[targets >= 0]).tolist():
+            chosen = np.flatnonzero((folds == fold) & (targets >= 0))
+            part = probs[:, chosen]
+            for look, found in zip(looks, seen, strict=True):
+                saw = look(part, targets[chosen])
+                found[fold] = found[fold] + saw if fold in found else saw
+    return seen
+
+
+def weights_of(rule: InBlocks, seen: Mapping[int, Any], *, without: int | None = None) -> Array:
+    """(M,) weights that the rule gives on all folds, or on all but one.
+
+    Raises:
+        EnsembleError: If no sample there has a target.
+    """
+    parts = [saw for fold, saw in seen.items() if fold != without]
+    if not parts:
+        where = "" if without is None else f" outside fold {without}"
+        raise EnsembleError(f"no sample{where} has a target; weights need labelled samples to fit on")
+    return rule.weigh(reduce(add, parts))
+
+
+def fold_weights(members: Members, rule: InBlocks, seen: Mapping[int, Any]) -> dict[int, Array]:
+    """Fold -> (M,) weights fitted on the other folds.
+
+    Args:
+        members: M aligned out-of-fold members.
+        rule: How weights are fitted.
+        seen: What the rule's look saw, by fold.
+
+    Raises:
+        EnsembleError: If there are test samples, fewer than two folds, or no target to fit a fold's weights on.
+    """
+    folds = np.unique(members.folds).tolist()
+    if n_test := int((members.folds < 0).sum()):
+        raise EnsembleError(f"{n_test} of {len(members.ids)} samples are test samples; give out-of-fold predictions")
+    if len(folds) < 2:
+        raise EnsembleError(f"cross-fitting takes 2 or more folds, got {folds}; train with more folds")
+    return {fold: weights_of(rule, seen, without=fold) for fold in folds}
+
+
+def voted(voter: Voter, weights: Array) -> RowWise:
+    """The members' decision under one set of weights, for `row_by_row`."""
+    return lambda rows, probs: voter(probs, weights)
+
+
+def voted_by_fold(voter: Voter, weights: Mapping[int, Array], folds: Indices) -> RowWise:
+    """The members' decision, each fold under weights of its own, for `row_by_row`."""
+
+    def decide(rows: slice, probs: Array) -> Array:
+        decided = np.empty(probs.shape[1:])
+        for fold in np.unique(folds[rows]).tolist():
+            held_out = folds[rows] == fold
+            decided[held_out] = voter(probs[:, held_out], weights[fold])
+        return decided
+
+    return decide
+
+
+def row_by_row(members: Members, *functions: RowWise) -> list[npt.NDArray[Any]]:
+    """What each function gives for all rows: (N, ...) each, found in one pass over the members.
+
+    Args:
+        members: M aligned members.
+        functions: Rows and their (M, B, C) probabilities -> (B, ...), each row by itself.
+    """
+    parts: list[list[npt.NDArray[Any]]] = [[] for _ in functions]
+    for rows, probs in members.blocks():
+        for function, found in zip(functions, parts, strict=True):
+            found.append(function(rows, probs))
+    return [np.concatenate(found) for found in parts]
 
 
 def compose(heads: Sequence[Predictions], *, classes: tuple[str, ...]) -> Predictions:
@@ -113,7 +201,7 @@ def compose(heads: Sequence[Predictions], *, classes: tuple[str, ...]) -> Predic
     shared = _shared_ids(heads)
     heads = [head.take(np.isin(head.ids, shared)).ordered_as(shared) for head in heads]
     for number, head in enumerate(heads):
-        _refuse_other(heads[0], head, "folds", ("head 0", f"head {number}"))
+        refuse_other(shared, "folds", heads[0].folds, head.folds, ("head 0", f"head {number}"))
     joint = reduce(_outer, (head.probs for head in heads))
     return Predictions(
         ids=shared,
@@ -136,6 +224,11 @@ def marginal(joint: Predictions, sizes: tuple[int, ...], axis: int, classes: tup
     Raises:
         EnsembleError: If the sizes do not multiply to J, or ``classes`` does not fit the head.
     """
+    return marginal_of(Member.of(joint), sizes, axis, classes).predictions()
+
+
+def marginal_of(joint: Member, sizes: tuple[int, ...], axis: int, classes: tuple[str, ...]) -> Member:
+    """The same of a member whose probabilities may lie on disk; raises what `marginal` raises."""
     if prod(sizes) != len(joint.classes):
         raise EnsembleError(f"sizes {sizes} make {prod(sizes)} joint classes, but there are {len(joint.classes)}")
     if not 0 <= axis < len(sizes) or len(classes) != sizes[axis]:
@@ -145,46 +238,9 @@ def marginal(joint: Predictions, sizes: tuple[int, ...], axis: int, classes: tup
     return replace(
         joint,
         classes=classes,
-        probs=joint.probs.reshape(-1, *sizes).sum(axis=others),
+        read=lambda rows: joint.read(rows).reshape(-1, *sizes).sum(axis=others),
         targets=np.where(joint.targets < 0, -1, targets),
     )
-
-
-def _as_reference(reference: Predictions, member: Predictions, pair: tuple[str, str]) -> Predictions:
-    """The member in the reference's order, if both speak of the same samples."""
-    if member.classes != reference.classes:
-        raise MisalignedPredictions(
-            f"{pair[0]!r} has classes {reference.classes} but {pair[1]!r} has {member.classes}; "
-            "combine members of one head, with one class order"
-        )
-    try:
-        member = member.ordered_as(reference.ids)
-    except MisalignedPredictions as error:
-        raise MisalignedPredictions(f"{pair[0]!r} and {pair[1]!r} predict other samples: {error}") from error
-    _refuse_other(reference, member, "folds", pair)
-    _refuse_other(reference, member, "targets", pair)
-    return member
-
-
-def _refuse_other(first: Predictions, second: Predictions, field: str, pair: tuple[str, str]) -> None:
-    """Refuse two predictions with the same ids whose ``folds`` or ``targets`` differ."""
-    mine, others = getattr(first, field), getattr(second, field)
-    if len(rows := np.flatnonzero(mine != others)):
-        row = rows[0]
-        raise MisalignedPredictions(
-            f"{pair[0]!r} and {pair[1]!r} have other {field} for {len(rows)} of {len(mine)} samples, "
-            f"e.g. {str(first.ids[row])!r}: {mine[row]} and {others[row]}; "
-            "combine members made from the same samples and folds"
-        )
-
-
-def _two_or_more_folds(reference: Predictions) -> Indices:
-    folds = np.unique(reference.folds)
-    if n_test := int((reference.folds < 0).sum()):
-        raise EnsembleError(f"{n_test} of {len(reference.ids)} samples are test samples; give out-of-fold predictions")
-    if len(folds) < 2:
-        raise EnsembleError(f"cross-fitting takes 2 or more folds, got {folds.tolist()}; train with more folds")
-    return folds
 
 
 def _shared_ids(heads: Sequence[Predictions]) -> Names:

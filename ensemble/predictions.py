@@ -33,8 +33,37 @@ def examples(values: Iterable[object]) -> str:
 
 def repeated(ids: Names) -> Names:
     """The ids that stand more than once, each once."""
-    unique, counts = np.unique(ids, return_counts=True)
-    return unique[counts > 1]
+    ordered = np.sort(ids)
+    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+
+
+def order_of(ids: Names, wanted: Names) -> Indices:
+    """(N,) the rows of ``ids`` in which ``wanted`` stand.
+
+    Args:
+        ids: (N,) ids, each once.
+        wanted: (N,) the same ids in another order.
+
+    Raises:
+        MisalignedPredictions: If ``wanted`` repeats one, lacks one or asks for one that is not here.
+    """
+    if len(twice := repeated(wanted)):
+        raise MisalignedPredictions(
+            f"{len(twice)} ids are asked for more than once, e.g. {examples(twice)}; ask for each id once"
+        )
+    missing, surplus = np.setdiff1d(wanted, ids), np.setdiff1d(ids, wanted)
+    if len(missing) or len(surplus):
+        raise MisalignedPredictions(_gap(missing, surplus, len(wanted), len(ids)))
+    by_name = np.argsort(ids)
+    return by_name[np.searchsorted(ids, wanted, sorter=by_name)]
+
+
+def are_distributions(probs: Array) -> bool:
+    """Whether all rows of (N, C) are finite, non-negative and sum to 1 within 1e-4, found quickly."""
+    if not probs.size or not probs.min() >= 0:  # a NaN is not
+        return False
+    with np.errstate(all="ignore"):  # what overflows is no distribution either
+        return bool((np.abs(probs @ np.ones(probs.shape[1]) - 1) <= ROW_SUM_TOLERANCE).all())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,16 +127,7 @@ class Predictions:
         Raises:
             MisalignedPredictions: If ``ids`` repeats one, lacks one or asks for one that is not here.
         """
-        wanted = np.array(ids, dtype=np.str_)
-        if len(twice := repeated(wanted)):
-            raise MisalignedPredictions(
-                f"{len(twice)} ids are asked for more than once, e.g. {examples(twice)}; ask for each id once"
-            )
-        missing, surplus = np.setdiff1d(wanted, self.ids), np.setdiff1d(self.ids, wanted)
-        if len(missing) or len(surplus):
-            raise MisalignedPredictions(_gap(missing, surplus, len(wanted), len(self.ids)))
-        by_name = np.argsort(self.ids)
-        return self.take(by_name[np.searchsorted(self.ids, wanted, sorter=by_name)])
+        return self.take(order_of(self.ids, np.array(ids, dtype=np.str_)))
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
@@ -175,6 +195,8 @@ def _check_ids(ids: Names) -> None:
 
 
 def _check_probs(made: Predictions) -> None:
+    if are_distributions(made.probs):
+        return
     largest, smallest = np.abs(made.probs).max(axis=1), made.probs.min(axis=1)
     _refuse(made, ~np.isfinite(largest), largest, "probs that are not finite", "look for a diverged network")
     _refuse(made, smallest < 0, smallest, "negative probs", "decode outputs to probabilities first")

@@ -64,12 +64,22 @@ def count_ties(probs: Array, weights: Array) -> int:
     Raises:
         EnsembleError: If the weights are not M finite, non-negative numbers with a positive sum.
     """
-    return int((_leaders(_ballots(probs, weights)).sum(axis=1) > 1).sum())
+    return int(tied(probs, weights).sum())
+
+
+def tied(probs: Array, weights: Array) -> Mask:
+    """(N,) whether a hard vote could not decide by ballots alone; raises what `count_ties` raises."""
+    found: Mask = _leaders(_ballots(probs, weights)).sum(axis=1) > 1
+    return found
 
 
 def _ballots(probs: Array, weights: Array) -> Array:
     """(N, C) share of the weighted ballots that each class got."""
-    return soft_vote(np.eye(probs.shape[2])[probs.argmax(axis=2)], weights)
+    n_samples, n_classes = probs.shape[1:]
+    cells = np.arange(n_samples) * n_classes + probs.argmax(axis=2)  # (M, N)
+    cast = np.repeat(_shares(probs, weights), n_samples)
+    ballots = np.bincount(cells.ravel(), weights=cast, minlength=n_samples * n_classes)
+    return np.asarray(ballots, dtype=np.float64).reshape(n_samples, n_classes)
 
 
 def _leaders(scores: Array) -> Mask:

@@ -185,36 +185,52 @@ def read_arrays(file: Path) -> Arrays:
     content = _content(file, MOST_ARRAYS)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return {item.filename.removesuffix(".npy"): _array(archive, item) for item in _members(archive, content)}
+            members = plain_members(archive, len(content))
+            return {item.filename.removesuffix(".npy"): read_member(archive, item) for item in members}
     except Exception as error:  # on damaged bytes, zipfile and NumPy's headers raise nearly anything
         raise ArtifactError(f"{file} is damaged: {error}") from error
 
 
-def _members(archive: zipfile.ZipFile, content: bytes) -> list[zipfile.ZipInfo]:
-    """The members, when each has a name of its own and none gets larger by being unpacked."""
+def plain_members(archive: zipfile.ZipFile, size: int) -> list[zipfile.ZipInfo]:
+    """The members of a zip of ``size`` bytes.
+
+    Raises:
+        ValueError: Two have one name, or one gets larger by being unpacked.
+    """
     members = archive.infolist()
     if len({item.filename for item in members}) < len(members):
         raise ValueError("a member stands there twice")
     for item in members:
         if item.compress_type != zipfile.ZIP_STORED or item.file_size != item.compress_size:
             raise ValueError(f"{item.filename} is compressed, which arrays of ours never are")
-    if sum(item.file_size for item in members) > len(content):
+    if sum(item.file_size for item in members) > size:
         raise ValueError("its members claim more bytes than the file has")
     return members
 
 
-def _array(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> npt.NDArray[Any]:
-    stream = io.BytesIO(archive.read(item))  # compares the checksum
+def read_header(stream: IO[bytes], item: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and type of the array that begins here; the stream then stands at its data.
+
+    Raises:
+        ValueError: It is another version's, holds anything but text and numbers, or claims other bytes than are there.
+    """
     if np.lib.format.read_magic(stream) != (1, 0):
         raise ValueError(f"{item.filename} has a header of another version")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a header that must be guessed at is a damaged one
         shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    data = stream.getvalue()[stream.tell() :]
     if dtype.kind not in "Ufiub" or not dtype.itemsize or dtype.shape or min(shape, default=0) < 0:
         raise ValueError(f"{item.filename} claims to hold {dtype} in shape {shape}")
-    if math.prod(shape) * dtype.itemsize != len(data):
-        raise ValueError(f"{item.filename} claims shape {shape} of {dtype}, but has {len(data):,} bytes")
+    if math.prod(shape) * dtype.itemsize != (size := item.file_size - stream.tell()):
+        raise ValueError(f"{item.filename} claims shape {shape} of {dtype}, but has {size:,} bytes")
+    return shape, is_fortran, dtype
+
+
+def read_member(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    """The array in a member, read-only; raises nearly anything when it is damaged."""
+    stream = io.BytesIO(archive.read(item))  # compares the checksum
+    shape, is_fortran, dtype = read_header(stream, item)
+    data = stream.read()
     array: npt.NDArray[Any] = np.ndarray(shape, dtype, data, order="F" if is_fortran else "C")
     if dtype.kind == "U":
         _require_text(item.filename, data, dtype)

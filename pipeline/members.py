@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ensemble.combine import average_views, marginal
-from ensemble.predictions import Predictions
+from ensemble.combine import average, marginal_of
+from ensemble.members import Member
+from ensemble.predictions import Predictions, are_distributions
 from heads.base import Head, StrArray
 from heads.registry import JOINT
 from pipeline.errors import ArtifactError, LayoutError
 from pipeline.schema import RunInfo
-from pipeline.store import Run
+from pipeline.store import PREDICTIONS, Run
+from pipeline.stored import open_arrays
 from pipeline.tables import Table, read_table
 
+BESIDE_PROBS = {name: kind for name, kind in PREDICTIONS.items() if name != "probs"}
+LOADERS = 2  # files that are checked at the same time
 PARTS = tuple(head.name for head in JOINT.parts)
 
 
@@ -36,16 +41,52 @@ def head_predictions(run: Run, info: RunInfo, head: Head, part: str, views: Sequ
     Raises:
         ArtifactError: The run lacks a view or has other classes than the head; the message names the run.
     """
+    return head_member(run, info, head, part, views, {}).predictions()
+
+
+def head_members(
+    runs: Sequence[Run], infos: Mapping[str, RunInfo], head: Head, part: str, views: Sequence[str]
+) -> Iterator[Member]:
+    """What `head_predictions` gives for each of the runs, but with probabilities that stay on disk."""
+    known: dict[str, Member] = {}
+    with ThreadPoolExecutor(LOADERS) as pool:
+        for start in range(0, len(runs), LOADERS):  # few at a time, so that only few tables of ids are in memory
+            some = runs[start : start + LOADERS]
+            yield from pool.map(lambda run: head_member(run, infos[run.name], head, part, views, known), some)
+
+
+def head_member(
+    run: Run, info: RunInfo, head: Head, part: str, views: Sequence[str], known: dict[str, Member]
+) -> Member:
+    """The same of one run; files of the samples that are ``known`` by their head share their ids."""
     if head.name in info["classes"]:
-        found = average_views([run.load_predictions(head.name, part, view) for view in views])
+        found = average([_kept_member(run, head.name, part, view, known) for view in views])
         if found.classes != head.classes:
             raise ArtifactError(f"run {run.name!r} has classes {found.classes} for {head.name!r}, not {head.classes}")
         return found
-    joint = average_views([run.load_predictions(JOINT.name, part, view) for view in views])
+    joint = average([_kept_member(run, JOINT.name, part, view, known) for view in views])
     if joint.classes != JOINT.classes:
         raise ArtifactError(f"run {run.name!r} has other classes for {JOINT.name!r} than this version")
     sizes = tuple(len(other.classes) for other in JOINT.parts)
-    return marginal(joint, sizes, PARTS.index(head.name), head.classes)
+    return marginal_of(joint, sizes, PARTS.index(head.name), head.classes)
+
+
+def _kept_member(run: Run, head: str, part: str, view: str, known: dict[str, Member]) -> Member:
+    """The predictions in one file; what is not of the samples that are known is checked in memory, in full."""
+    file, stored = run.folder / f"{head}.{part}.{view}.npz", None
+    if file.is_file():
+        arrays, stored = open_arrays(file, "probs", are_distributions)
+        kinds = {name: f"{array.dtype.kind}{array.ndim}" for name, array in arrays.items()}
+        like = known.get(head)
+        if like and stored and kinds.items() >= BESIDE_PROBS.items():
+            ids, classes = arrays["ids"], tuple(arrays["classes"].tolist())
+            same = like.same_samples(ids, classes, arrays["folds"], arrays["targets"])
+            if same and stored.shape == (len(ids), len(classes)):
+                return Member(like.ids, like.classes, like.folds, like.targets, stored.__getitem__)
+    found = run.load_predictions(head, part, view)
+    read = stored.__getitem__ if stored else found.probs.__getitem__
+    known[head] = Member(found.ids, found.classes, found.folds, found.targets, read)
+    return known[head]
 
 
 def fold_table(run: Run) -> Table:

@@ -14,6 +14,17 @@ def read_limited(file: Path, most: int) -> bytes:
     Raises:
         OSError: It cannot be read, is larger, or is a folder, pipe or device, which could be without end.
     """
+    size = require_limited(file, most)
+    with file.open("rb") as stream:
+        return stream.read(size)
+
+
+def require_limited(file: Path, most: int) -> int:
+    """The size of an ordinary file of at most ``most`` bytes.
+
+    Raises:
+        OSError: It cannot be found, is larger, or is a folder, pipe or device.
+    """
     try:
         about = os.stat(file)
     except ValueError:  # a NUL in the name
@@ -22,5 +33,4 @@ def read_limited(file: Path, most: int) -> bytes:
         raise OSError(errno.EINVAL, "it is not an ordinary file", str(file))
     if about.st_size > most:
         raise OSError(errno.EFBIG, f"it has {about.st_size:,} bytes; at most {most:,} are read", str(file))
-    with file.open("rb") as stream:
-        return stream.read(about.st_size)
+    return about.st_size

@@ -31,7 +31,7 @@ FLOORS = [
     {"engine"},
     {"cache"},
     {"network", "images", "folds", "layouts", "store", "pictures", "demo_data", "checkpoints", "contents", "entries"},
-    {"schema", "opening", "locks", "state"},
+    {"augment", "schema", "opening", "locks", "state", "stored"},
     {"files"},
     {"competition", "fixes", "drawing"},
     {"inside"},
@@ -100,3 +100,22 @@ print({'torch', 'timm', 'sklearn', 'cv2'} & sys.modules.keys())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.split() == ["set()", "set()"]
+
+
+def test_help_reports_and_votes_on_real_runs_import_no_torch(artifacts: Path) -> None:
+    import subprocess
+    import sys
+
+    code = """
+import contextlib, io, sys
+from pipeline.cli import main
+where = ["--artifacts", ARTIFACTS]
+for command in (["--help"], ["oof-report", *where], ["ensemble", "--name", "quick", *where]):
+    sys.argv = ["pipe", *command]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        main()
+    print(len(out.getvalue()) > 100, {"torch", "timm", "sklearn", "scipy", "cv2"} & sys.modules.keys())
+"""
+    command = [sys.executable, "-c", f"ARTIFACTS = {str(artifacts)!r}\n{code}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines() == ["True set()"] * 3
