@@ -27,7 +27,7 @@ app = typer.Typer(
 app.add_typer(checks)
 
 Heads = Annotated[
-    list[str], typer.Argument(help="mask, gender, age, joint; several share one network.", metavar="HEAD...")
+    list[str], typer.Argument(help="mask, gender, age, joint; several share one network, unless --separate.", metavar="HEAD...")
 ]
 
 
@@ -55,6 +55,10 @@ def train_head(
     no_fixes: Annotated[bool | None, typer.Option("--no-fixes", help="Leave all labels as they are.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove the run of this name and start over.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="One batch through every stage; write nothing.")] = False,
+    separate: Annotated[bool, typer.Option("--separate", help="A run of its own for each head.")] = False,
+    jobs: Annotated[int, typer.Option(help="Folds trained side by side.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of each fold; 0 = the cores, divided by --jobs.")] = 0,
+    engine: Annotated[str, typer.Option(help="Where: loky (here), dask=ADDRESS or ray=ADDRESS.")] = "loky",
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
     """Train heads over K folds and keep their out-of-fold predictions."""
@@ -83,24 +87,32 @@ def train_head(
     )
     if fold is not None and not 0 <= fold < settings.folds:
         raise ConfigError(f"--fold {fold} does not exist; folds are 0 to {settings.folds - 1}")
+    from pipeline.pools import Side
     from pipeline.store import Store, plain_name
 
     plain_name(name or "default")
+    side = Side.of(jobs, threads, engine)
     from pipeline.plan import describe, make_plan  # torch and timm: seconds
     from pipeline.progress import say
-    from pipeline.train import default_name, train_heads, try_one_batch
+    from pipeline.train import run_name, train_runs, try_one_batch
 
-    plan = make_plan(chosen, settings, data)
-    say(describe(plan))
+    store = Store(artifacts)
+    wanted = []
+    for part in [[head] for head in chosen] if separate else [chosen]:
+        plan = make_plan(part, settings, data)
+        say(describe(plan))
+        wanted.append((plan, store.run(run_name(part, settings, name, separate=separate))))
     if dry_run:
-        try_one_batch(plan)
+        for plan, _ in wanted:
+            try_one_batch(plan)
         return
-    run = train_heads(plan, Store(artifacts), name or default_name(chosen, settings), only=fold, fresh=fresh)
-    if run.whole:
-        scores = "  ".join(f"{head} {score['macro_f1']:.4f}" for head, score in run.info()["scores"].items())
-        say(f"finished {run.folder}: out-of-fold macro F1 {scores}")
-    else:
-        say(f"kept in {run.folder}; the run is finished when all {settings.folds} folds are trained")
+    train_runs(wanted, store, only=fold, fresh=fresh, side=side)
+    for _, run in wanted:
+        if run.whole:
+            scores = "  ".join(f"{head} {score['macro_f1']:.4f}" for head, score in run.info()["scores"].items())
+            say(f"finished {run.folder}: out-of-fold macro F1 {scores}")
+        else:
+            say(f"kept in {run.folder}; the run is finished when all {settings.folds} folds are trained")
 
 
 @app.command("oof-report")

@@ -76,7 +76,7 @@ class Plan:
             "data": self.data.samples.digest(),
             "folds": fold_digest(self.data.samples, self.folds),
             "eval": list_digest(self.data.test_ids),
-            "weights": _weights_digest(self.config.weights),
+            "weights": weights_digest(self.config.weights),
             "code": code_digest(),
         }
 
@@ -95,7 +95,7 @@ def code_digest() -> str:
 
 
 @cache
-def _weights_digest(weights: str) -> str:
+def weights_digest(weights: str) -> str:
     """A fingerprint of a weights file, else the word that was given."""
     return hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16] if Path(weights).is_file() else weights
 
