@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.errors import ConfigError
 
 ANSWER = 10.0  # seconds that a scheduler gets to answer
+IDLE = 60.0  # seconds after which a process without a fold ends; those of a killed command too
 Call = Callable[..., Any]
 
 
@@ -98,7 +99,7 @@ def loky_pool(side: Side, jobs: int, device: str) -> Iterator[Pool]:
     from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
 
     threads = {f"{library}_NUM_THREADS": str(side.threads) for library in ("OMP", "MKL", "OPENBLAS") if side.threads}
-    executor = ProcessPoolExecutor(jobs, env=threads, initializer=_leave_signals_to_the_command)
+    executor = ProcessPoolExecutor(jobs, timeout=IDLE, env=threads, initializer=_leave_signals_to_the_command)
 
     def submit(function: Call, *arguments: object) -> Future[Any]:
         with _interrupts_held_back():  # a process that has not yet said what to do with Ctrl-C would die of it
