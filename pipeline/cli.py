@@ -27,7 +27,8 @@ app = typer.Typer(
 app.add_typer(checks)
 
 Heads = Annotated[
-    list[str], typer.Argument(help="mask, gender, age, joint; several share one network, unless --separate.", metavar="HEAD...")
+    list[str],
+    typer.Argument(help="mask, gender, age, joint; several share one network, unless --separate.", metavar="HEAD..."),
 ]
 
 

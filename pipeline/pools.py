@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 from pipeline.errors import ConfigError
@@ -64,9 +65,9 @@ class Side:
         return self.local and self.jobs == 1
 
     def divided(self, threads: int) -> Side:
-        """The same, with the ``threads`` of this process divided among the folds when they run here and none is asked for.
+        """The same, with the ``threads`` of this process divided among the folds that run here.
 
-        Workers elsewhere keep what they have.
+        What was asked for stays, and workers elsewhere keep what they have.
         """
         chosen = self.threads or (max(1, threads // self.jobs) if self.local and self.jobs > 1 else 0)
         return replace(self, threads=chosen)
@@ -162,7 +163,7 @@ def dask_pool(side: Side, jobs: int, device: str) -> Iterator[Pool]:
 def ray_pool(side: Side, jobs: int, device: str) -> Iterator[Pool]:
     """The workers of a running Ray; each fold asks for its threads, and on a GPU for its share of one."""
     try:
-        import ray
+        ray: Any = import_module("ray")  # its annotations do not know options as a dict
     except ImportError:
         raise ConfigError("--engine ray needs the library ray; pip install ray") from None
     silent = ConfigError(

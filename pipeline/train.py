@@ -75,7 +75,9 @@ def train_runs(
             if former and not fresh:
                 say(former)
         try:
-            _train_lacking([(plan, run, _lacking(plan, run, only=only, fresh=fresh)) for plan, run in wanted], store, side)
+            _train_lacking(
+                [(plan, run, _lacking(plan, run, only=only, fresh=fresh)) for plan, run in wanted], store, side
+            )
         except (KeyboardInterrupt, Terminated) as stop:
             raise Stopped(
                 f"stopped; {_what_is_kept(wanted)}, "
