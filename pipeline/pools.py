@@ -139,11 +139,11 @@ def _interrupts_held_back() -> Iterator[None]:
 def dask_pool(side: Side, jobs: int, device: str) -> Iterator[Pool]:
     """The workers of a running Dask scheduler."""
     try:
-        from distributed import Client, KilledWorker
+        dask: Any = import_module("distributed")  # only half annotated
     except ImportError:
         raise ConfigError("--engine dask needs the library distributed; pip install distributed") from None
     try:
-        client = Client(side.address, timeout=ANSWER, set_as_default=False)
+        client = dask.Client(side.address, timeout=ANSWER, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"no Dask scheduler answers at {side.address!r}; start one with `dask scheduler`, and give the address "
@@ -156,7 +156,7 @@ def dask_pool(side: Side, jobs: int, device: str) -> Iterator[Pool]:
             raise ConfigError(
                 f"the Dask scheduler at {side.address} has no workers; start some with `dask worker {side.address}`"
             ) from error
-        yield Pool(client.get_executor(pure=False).submit, (KilledWorker,))
+        yield Pool(client.get_executor(pure=False).submit, (dask.KilledWorker,))
 
 
 @contextmanager
