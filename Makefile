@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test docs clean
+.PHONY: demo test test-slow docs clean
 
 demo: $(STAMP)  ## draw people and run the whole line on them
 	$(BIN)/pipe demo
@@ -13,6 +13,9 @@ test: $(STAMP)  ## lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-slow: $(STAMP)  ## trainings on a real Dask cluster and a real Ray, killed processes
+	$(BIN)/pytest -m slow
 
 docs: $(STAMP)  ## write docs/cli.md anew from --help
 	$(BIN)/python docs/make_cli.py

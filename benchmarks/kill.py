@@ -42,7 +42,18 @@ class Line:
     def train(self, name: str, *flags: object, **how: float | str) -> End:
         """Train under this name, disturbed as ``how`` says."""
         flags = ("mask", "--data", self.root / "data", "--config", self.root / "settings.toml", *flags)
-        network = ("--backbone", "test_resnet", "--weights", "none", "--image-size", 32, "--device", "cpu")
+        network = (
+            "--backbone",
+            "test_resnet",
+            "--weights",
+            "none",
+            "--image-size",
+            32,
+            "--device",
+            "cpu",
+            "--precision",
+            "fp32",
+        )
         place = ("--artifacts", self.root / "artifacts", "--name", name)
         return self.nursery.train([*flags, *network, *place], self.root / f"{name}.log", **how)
 

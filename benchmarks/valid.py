@@ -20,7 +20,8 @@ from pipeline.checkpoints import Checkpoints
 from pipeline.config import TrainConfig
 from pipeline.engine import make_optimizer, make_scaler
 from pipeline.files import SCHEMA, write_arrays, write_csv, write_json
-from pipeline.fold import FoldData, FoldJob
+from pipeline.fold import FoldJob
+from pipeline.fold_data import FoldData
 from pipeline.samples import list_digest
 from pipeline.state import Progress, tensors_of
 from pipeline.store import Run

@@ -46,7 +46,7 @@ def around_centre(
     angle = np.deg2rad(TURN * turn)
     cos, sin = np.cos(angle), np.sin(angle)
     scale = np.diag([(1 + ZOOM * zoom[0]) * (-1 if mirror else 1), 1 + ZOOM * zoom[1]])
-    matrix = np.array([[cos, -sin], [sin, cos]]) @ scale
+    matrix = np.array([[cos, sin], [-sin, cos]]) @ scale  # counter-clockwise: y runs down
     centre = np.full(2, (size - 1) / 2)
     moved = centre + SHIFT * size * np.asarray(shift) - matrix @ centre
     return np.column_stack([matrix, moved])

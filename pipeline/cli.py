@@ -29,7 +29,8 @@ app.add_typer(checks)
 app.add_typer(caches)
 
 Heads = Annotated[
-    list[str], typer.Argument(help="mask, gender, age, joint; several share one network.", metavar="HEAD...")
+    list[str],
+    typer.Argument(help="mask, gender, age, joint; several share one network, unless --separate.", metavar="HEAD..."),
 ]
 
 
@@ -49,6 +50,7 @@ def train_head(
     objective: Annotated[str | None, typer.Option(help="For age: classes, bins or regression [classes].")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds layers, order and augmentation [0].")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16 [auto, timed].")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that prepare batches [chosen].")] = None,
     cache: Annotated[str | None, typer.Option(help="Resized photos: auto, off or a folder [auto].")] = None,
     cache_gib: Annotated[float | None, typer.Option(help="GiB of them that are kept for later [20].")] = None,
@@ -59,6 +61,11 @@ def train_head(
     no_fixes: Annotated[bool | None, typer.Option("--no-fixes", help="Leave all labels as they are.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove the run of this name and start over.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="One batch through every stage; write nothing.")] = False,
+    separate: Annotated[bool, typer.Option("--separate", help="A run of its own for each head.")] = False,
+    jobs: Annotated[int, typer.Option(help="Folds trained side by side.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of each fold; 0 = the cores, divided by --jobs.")] = 0,
+    engine: Annotated[str, typer.Option(help="Where: loky (here), dask=ADDRESS or ray=ADDRESS.")] = "loky",
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the speeds that --precision auto saw.")] = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
     """Train heads over K folds and keep their out-of-fold predictions."""
@@ -78,6 +85,7 @@ def train_head(
             "objective": objective,
             "seed": seed,
             "device": device,
+            "precision": precision,
             "workers": workers,
             "cache": cache,
             "cache_gib": cache_gib,
@@ -89,24 +97,32 @@ def train_head(
     )
     if fold is not None and not 0 <= fold < settings.folds:
         raise ConfigError(f"--fold {fold} does not exist; folds are 0 to {settings.folds - 1}")
+    from pipeline.pools import Side
     from pipeline.store import Store, plain_name
 
     plain_name(name or "default")
+    side = Side.of(jobs, threads, engine)
     from pipeline.plan import describe, make_plan  # torch and timm: seconds
     from pipeline.progress import say
-    from pipeline.train import default_name, train_heads, try_one_batch
+    from pipeline.train import run_name, train_runs, try_one_batch
 
-    plan = make_plan(chosen, settings, data)
-    say(describe(plan))
+    store = Store(artifacts)
+    wanted = []
+    for part in [[head] for head in chosen] if separate else [chosen]:
+        plan = make_plan(part, settings, data)
+        say(describe(plan))
+        wanted.append((plan, store.run(run_name(part, settings, name, separate=separate))))
     if dry_run:
-        try_one_batch(plan)
+        for plan, _ in wanted:
+            try_one_batch(plan)
         return
-    run = train_heads(plan, Store(artifacts), name or default_name(chosen, settings), only=fold, fresh=fresh)
-    if run.whole:
-        scores = "  ".join(f"{head} {score['macro_f1']:.4f}" for head, score in run.info()["scores"].items())
-        say(f"finished {run.folder}: out-of-fold macro F1 {scores}")
-    else:
-        say(f"kept in {run.folder}; the run is finished when all {settings.folds} folds are trained")
+    train_runs(wanted, store, only=fold, fresh=fresh, side=side, verbose=verbose)
+    for _, run in wanted:
+        if run.whole:
+            scores = "  ".join(f"{head} {score['macro_f1']:.4f}" for head, score in run.info()["scores"].items())
+            say(f"finished {run.folder}: out-of-fold macro F1 {scores}")
+        else:
+            say(f"kept in {run.folder}; the run is finished when all {settings.folds} folds are trained")
 
 
 @app.command("oof-report")

@@ -19,6 +19,7 @@ from pipeline.store import Store
 from pipeline.tables import read_table
 
 SETTINGS = TrainConfig(
+    precision="fp32",
     folds=3,
     backbone="test_resnet",
     weights="none",

@@ -36,6 +36,8 @@ class OutOfMemory(Exception):
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device's or the computer's memory is used up; each device has its own words."""
     words = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    if "in DataLoader worker process" in str(error):
+        return False  # smaller micro-batches would not help a worker
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or (isinstance(error, RuntimeError) and any(text in str(error) for text in words))
 

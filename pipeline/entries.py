@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ def open_array(file: Path) -> Pixels:
     try:
         photos = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # of a damaged header NumPy raises nearly anything
-        raise ArtifactError(f"cannot read {file}: {error}") from error
+        raise ArtifactError(f"cannot read {file} on {socket.gethostname()}: {error}") from error
     if photos.dtype != np.uint8 or photos.ndim != 4:
         raise ArtifactError(f"{file} holds {photos.dtype} in shape {photos.shape}, not photos")
     return cast(Pixels, photos)

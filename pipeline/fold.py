@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from heads.base import FloatArray, IntArray
+from heads.base import IntArray
 from heads.task import Task
+from pipeline.augment import Pixels
 from pipeline.config import TrainConfig
 from pipeline.engine import (
     OutOfMemory,
@@ -33,68 +33,15 @@ from pipeline.engine import (
     seed_everything,
 )
 from pipeline.errors import ArtifactError, ConfigError
-from pipeline.images import Augmentation, Batch, PhotoSet, Pixels, load_steps, stable_number, training_steps
+from pipeline.fold_data import FoldData, FoldResult, Saver
+from pipeline.images import Augmentation, Batch, PhotoSet, load_steps, stable_number, training_steps
 from pipeline.interrupts import Stopping, never
 from pipeline.network import build_network
-from pipeline.state import Progress, Row, Tensors, restore, tensors_of
+from pipeline.state import Progress, Row, restore, tensors_of
 
 Report = Callable[[int, str], None]
 AT_ONCE = 512  # photos that a GPU predicts at once, if its memory holds them
 SILENCE = 300  # seconds without a batch after which workers are given up: a full shared memory loses batches silently
-
-
-class Saver(Protocol):
-    """Where a fold in training is kept; ``pipeline.checkpoints.Checkpoints`` is one."""
-
-    def due(self, step: int, *, epoch_ends: bool) -> bool:
-        """Whether to save after ``step`` steps."""
-
-    def save(self, progress: Progress, tensors: Tensors) -> None:
-        """Keep this state."""
-
-    def load(self) -> tuple[Progress, Tensors] | None:
-        """The newest state; None when there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class FoldData:
-    """What one fold learns from and predicts.
-
-    Attributes:
-        fold: Its number.
-        photos: (N, S, S, 3) resized photos.
-        values: (N, H) values of the heads, NaN = not labelled.
-        train: Row numbers to learn from.
-        held_out: Row numbers to predict; nobody on them is in ``train``.
-        test: (T, S, S, 3) photos to predict as well.
-    """
-
-    fold: int
-    photos: Pixels
-    values: FloatArray
-    train: IntArray
-    held_out: IntArray
-    test: Pixels
-
-
-@dataclass(frozen=True, slots=True)
-class FoldResult:
-    """What one fold gives.
-
-    Attributes:
-        weights: The network after its last epoch.
-        held_out: View -> probabilities of the held-out rows, (n, C) a head.
-        test: View -> probabilities of the eval photos, (T, C) a head.
-        absolute_errors: Head -> absolute errors in the label's unit, their sum and number, where its objective has an
-            expected value.
-        progress: What the training went through.
-    """
-
-    weights: Tensors
-    held_out: dict[str, tuple[FloatArray, ...]]
-    test: dict[str, tuple[FloatArray, ...]]
-    absolute_errors: dict[str, tuple[float, int]]
-    progress: Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,10 +265,3 @@ class _Work:
         self.job.report(n, what)
         if self.job.stopping():
             self._save_if_due()
-
-
-def workload(data: FoldData, config: TrainConfig) -> int:
-    """How many photos pass through the network in one fold."""
-    views = len(config.views)
-    per_epoch = len(data.train) + len(data.held_out)
-    return config.epochs * per_epoch + (views - 1) * len(data.held_out) + views * len(data.test)

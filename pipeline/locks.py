@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -21,18 +22,25 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some network a
 
 
 @contextlib.contextmanager
-def locked(file: Path, what: str) -> Iterator[str]:
+def locked(file: Path, what: str, *, patience: float = 0.0) -> Iterator[str]:
     """Hold ``file`` for this process; gives a line about a former owner that ended without a word, else the empty text.
 
     Record locks are used, since worker processes inherit the other kind and would hold it after a kill. On a disk that
     has no locks, the owner that the file names counts while it lives.
 
+    Args:
+        file: The lock's file, made when it is not there.
+        what: What it stands for, in messages.
+        patience: Seconds to wait for another process that holds it.
+
     Raises:
         ArtifactError: Another process holds it, or the file cannot be written.
     """
     with _opened(file) as handle:
-        former = _owner(handle)
-        if not _take(handle, former):
+        until = time.monotonic() + patience
+        while not (taken := _take(handle, former := _owner(handle))) and time.monotonic() < until:
+            time.sleep(0.2)
+        if not taken:
             raise ArtifactError(
                 f"{what} is being trained by another command ({_named(former)}); wait for it, stop it, or give "
                 f"another --name. If no such process runs, remove {file}"

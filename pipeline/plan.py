@@ -18,12 +18,13 @@ import torch
 
 from heads.base import FloatArray, Head, IntArray
 from heads.task import Task
+from pipeline.augment import Pixels
 from pipeline.config import TrainConfig
 from pipeline.engine import choose_device
 from pipeline.files import SCHEMA
-from pipeline.fold import FoldData
+from pipeline.fold_data import FoldData
 from pipeline.folds import fold_digest, make_folds, require_classes
-from pipeline.images import PREFETCHED, Pixels
+from pipeline.images import PREFETCHED
 from pipeline.layouts import load_dataset, persons_of
 from pipeline.network import try_network
 from pipeline.samples import Dataset, labelled_rows, list_digest
@@ -32,7 +33,7 @@ SHARED_MEMORY = Path("/dev/shm")  # where workers hand over what they prepared
 # settings that may differ between the folds of one run
 FREE = ("cache", "cache_gib", "checkpoint_every", "device", "note", "workers")
 # the code that decides what a fold learns and predicts
-CODE = ("heads", "pipeline/engine.py", "pipeline/fold.py", "pipeline/images.py", "pipeline/network.py")
+CODE = ("heads", *(f"pipeline/{name}.py" for name in ("augment", "engine", "fold", "images", "network")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Plan:
             "folds": fold_digest(self.data.samples, self.folds),
             "eval": list_digest(self.data.test_ids),
             "photo_bytes": self.photo_bytes,
-            "weights": _weights_digest(self.config.weights),
+            "weights": weights_digest(self.config.weights),
             "code": code_digest(),
         }
 
@@ -98,7 +99,7 @@ def code_digest() -> str:
 
 
 @cache
-def _weights_digest(weights: str) -> str:
+def weights_digest(weights: str) -> str:
     """A fingerprint of a weights file, else the word that was given."""
     return hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16] if Path(weights).is_file() else weights
 

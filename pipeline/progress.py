@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -24,7 +25,30 @@ class Rate(ProgressColumn):
 
 def say(line: str) -> None:
     """Print one line, in order with the live display."""
-    CONSOLE.print(harmless(line), markup=False, highlight=False, soft_wrap=True)
+    listener = _LISTENER.get()
+    if listener:
+        listener(line)
+    else:
+        CONSOLE.print(harmless(line), markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
+    """Let ``listener`` have the lines that this thread says, instead of the terminal; it may itself say something."""
+
+    def hear(line: str) -> None:
+        inside = _LISTENER.set(outer)
+        try:
+            listener(line)
+        finally:
+            _LISTENER.reset(inside)
+
+    outer = _LISTENER.get()
+    token = _LISTENER.set(hear)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +105,5 @@ def minutes(seconds: float) -> str:
     return f"{whole} min" if whole < 60 else f"{whole // 60} h {whole % 60:02d}"
 
 
+_LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
 CONSOLE = Console()  # looks up standard output at each use

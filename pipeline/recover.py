@@ -11,7 +11,8 @@ import torch
 from pipeline.engine import OutOfMemory
 from pipeline.errors import ConfigError
 from pipeline.findings import many
-from pipeline.fold import FoldJob, FoldResult
+from pipeline.fold import FoldJob
+from pipeline.fold_data import FoldResult
 from pipeline.plan import SHARED_MEMORY
 from pipeline.progress import say
 
@@ -50,7 +51,7 @@ def run_patiently(job: FoldJob) -> FoldResult:
             return replace(job, report=counted.report, skip=counted.skip).run()
         except OutOfMemory as error:
             lesser, why = _smaller(job, error)
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, MemoryError) as error:
             if not job.workers or not (cause := worker_fault(str(error))):
                 raise
             lesser = replace(job, workers=job.workers // 2)
@@ -76,15 +77,15 @@ def _smaller(job: FoldJob, error: OutOfMemory) -> tuple[FoldJob, str]:
 
 def worker_fault(message: str) -> str:
     """Why a worker process failed, in words; empty when the message is not about one."""
+    if "Too many open files" in message or "ancdata" in message:
+        return "too many files are open (see `ulimit -n`)"
     if "Bus error" in message or "shared memory" in message or "/torch_" in message:
         size = f", {shutil.disk_usage(SHARED_MEMORY).total / 2**20:.0f} MiB" if SHARED_MEMORY.is_dir() else ""
         return f"the shared memory ({SHARED_MEMORY}{size}) is too small for these workers (docker: --shm-size)"
-    if "Too many open files" in message or "ancdata" in message:
-        return "too many files are open (see `ulimit -n`)"
     if "timed out" in message:
         return "the worker processes gave no batch for a long time"
-    return (
-        "a worker process ended unexpectedly (memory is what lacks most often)"
-        if message.startswith("DataLoader worker")
-        else ""
-    )
+    if message.startswith(("Caught MemoryError in DataLoader worker", "Caught OSError in DataLoader worker")):
+        return "a worker process had too little memory or files"
+    if message.startswith("DataLoader worker"):
+        return "a worker process ended unexpectedly (memory is what lacks most often)"
+    return ""

@@ -57,6 +57,11 @@ class Run:
         return self.folder / "checkpoints"
 
     @property
+    def progress(self) -> Path:
+        """Where a command and the processes that train its folds tell each other how it goes."""
+        return self.folder / "progress"
+
+    @property
     def has_work(self) -> bool:
         """Whether a fold or a checkpoint is kept here, which other settings must not touch."""
         return any(self.folder.glob("fold*.json")) or any(self.checkpoints.glob("*.json"))
@@ -80,11 +85,20 @@ class Run:
     def drop_parts(self, n_folds: int) -> None:
         """Remove what ``run.json`` and the joined predictions now hold, and all checkpoints."""
         remove(self.folder / f"fold{fold}.{suffix}" for fold in range(n_folds) for suffix in ("json", "npz"))
+        remove(self.fold_lock(fold) for fold in range(n_folds))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def fold_done(self, fold: int) -> bool:
         """Whether this fold is trained and kept."""
         return (self.folder / f"fold{fold}.json").is_file()
+
+    def folds_done(self, n_folds: int) -> int:
+        """How many folds are trained and kept."""
+        return sum(self.fold_done(fold) for fold in range(n_folds))
+
+    def fold_lock(self, fold: int) -> Path:
+        """What the process holds that trains this fold; outside the folder, which ``--fresh`` removes."""
+        return self.folder.with_name(f".{self.name}.fold{fold}.lock")
 
     def drop_fold(self, fold: int) -> None:
         """Remove one fold."""
@@ -142,6 +156,7 @@ class Run:
             remove(file for folder in (self.folder, self.checkpoints) for file in folder.glob(".*") if file.is_file())
             for removed in self.folder.parent.glob(f".{glob.escape(self.name)}.removed-*"):
                 shutil.rmtree(removed, ignore_errors=True)
+            shutil.rmtree(self.progress, ignore_errors=True)  # folds of a killed command stop when it is gone
             yield former
 
     def clear(self) -> None:

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from heads.base import Head
 from pipeline.cache import PhotoCache, cache_of
-from pipeline.checkpoints import Checkpoints, machine_of
-from pipeline.config import TrainConfig
-from pipeline.errors import ArtifactError, Stopped
-from pipeline.files import SCHEMA, Arrays, write_arrays, write_bytes, write_json
+from pipeline.config import PRECISIONS, TrainConfig
+from pipeline.errors import ArtifactError, FoldError, Stopped
+from pipeline.files import write_json
 from pipeline.findings import many
 from pipeline.finish import finish
-from pipeline.fold import FoldData, FoldJob, FoldResult, workload
-from pipeline.images import Pixels, stacked
-from pipeline.interrupts import Terminated, noted
-from pipeline.plan import SHARED_MEMORY, Plan, fitting_workers, fold_data
-from pipeline.progress import counted, minutes, say
+from pipeline.fold import FoldJob
+from pipeline.fold_data import workload
+from pipeline.images import stacked
+from pipeline.interrupts import Terminated
+from pipeline.orders import FoldOrder, say_epoch, train_fold
+from pipeline.plan import SHARED_MEMORY, Plan, fitting_workers, fold_data, weights_digest
+from pipeline.pools import Side
+from pipeline.precision import choose_precision
+from pipeline.progress import say
 from pipeline.recover import run_patiently
-from pipeline.state import Row
+from pipeline.side_by_side import one_after_another, side_by_side
 from pipeline.store import Run, Store
+
+Wanted = tuple[Plan, Run]
+ALONE = Side()
 
 
 def default_name(heads: Iterable[Head], config: TrainConfig) -> str:
@@ -32,57 +39,108 @@ def default_name(heads: Iterable[Head], config: TrainConfig) -> str:
     return "+".join(head.name for head in heads) + (f"-{config.objective}" if config.objective else "")
 
 
+def run_name(heads: Sequence[Head], config: TrainConfig, given: str | None, *, separate: bool) -> str:
+    """The run's name; the runs of separate heads add the head to the one that was given."""
+    if given and separate:
+        return f"{given}-{heads[0].name}"
+    return given or default_name(heads, config)
+
+
 def train_heads(plan: Plan, store: Store, name: str, *, only: int | None = None, fresh: bool = False) -> Run:
-    """Train all folds that are not yet there, or ``only`` one, and make the run whole when none lacks.
-
-    An interrupted fold goes on from its last checkpoint, and the run ends in the same bytes as one that was not
-    interrupted (on a CPU, with the same threads and library versions).
-
-    Raises:
-        ArtifactError: Another run has the name, another command trains it, or files cannot be written.
-        LayoutError: A photo cannot be read.
-        Stopped: Ctrl-C or SIGTERM; finished folds are kept, and a checkpoint of the one in training.
-    """
-    if fresh and only is not None:
-        raise ArtifactError("--fresh removes all folds of the run; use it without --fold")
+    """Train the run called ``name``, one fold after the other; see `train_runs`."""
     run = store.run(name)
-    with run.locked() as former:
-        if former and not fresh:
-            say(former)
-        with cache_of(plan.config, store.root) as cache:
-            paths = {"train": plan.data.samples.paths, "eval": plan.data.test_paths}
-            photo_bytes = {part: cache.content(files) for part, files in paths.items()}
-            _train_run(replace(plan, photo_bytes=photo_bytes), cache, run, only=only, fresh=fresh)
+    train_runs([(plan, run)], store, only=only, fresh=fresh)
     return run
 
 
-def _train_run(plan: Plan, cache: PhotoCache, run: Run, *, only: int | None, fresh: bool) -> None:
+def train_runs(
+    wanted: Sequence[Wanted],
+    store: Store,
+    *,
+    only: int | None = None,
+    fresh: bool = False,
+    side: Side = ALONE,
+    verbose: bool = False,
+) -> None:
+    """Train all folds of these runs that are not yet there, or ``only`` one of each, and make those whole that can be.
+
+    An interrupted fold goes on from its last checkpoint, and a run ends in the same bytes as one that was not
+    interrupted, however many folds run side by side (on a CPU, with the same threads and library versions).
+
+    Raises:
+        ArtifactError: Other settings have the name, another command trains a run, or files cannot be written.
+        FoldError: Folds failed that ran side by side; the others are kept.
+        Stopped: Ctrl-C or SIGTERM; finished folds are kept, and checkpoints of those in training.
+    """
+    if fresh and only is not None:
+        raise ArtifactError("--fresh removes all folds of the run; use it without --fold")
+    side = side.divided(torch.get_num_threads())
+    with ExitStack() as held:
+        for _, run in wanted:
+            former = held.enter_context(run.locked())
+            if former and not fresh:
+                say(former)
+        cache = held.enter_context(cache_of(wanted[0][0].config, store.root))
+        try:
+            lacking = []
+            for plan, run in wanted:
+                if fresh:
+                    run.clear()
+                plan = _decided(plan, run, cache, store, side, verbose=verbose)
+                lacking.append((plan, run, _lacking(plan, run, only=only)))
+            _train_lacking(lacking, cache, side)
+        except (KeyboardInterrupt, Terminated) as stop:
+            raise Stopped(
+                f"stopped; {_what_is_kept(wanted)}, "
+                f"{'the same command without --fresh goes on' if fresh else 'the same command goes on'}",
+                143 if isinstance(stop, Terminated) else 130,
+            ) from None
+
+
+def _decided(plan: Plan, run: Run, cache: PhotoCache, store: Store, side: Side, *, verbose: bool) -> Plan:
+    """The plan with what its photos contain, and with the precision that its run began in, or else the fastest."""
+    paths = {"train": plan.data.samples.paths, "eval": plan.data.test_paths}
+    plan = replace(plan, photo_bytes={part: cache.content(files) for part, files in paths.items()})
+    if plan.config.precision != "auto":
+        return plan
+    begun = run.settings()["config"].get("precision") if run.whole or run.has_work else None
+    if begun in PRECISIONS:
+        return replace(plan, config=replace(plan.config, precision=begun))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(side.threads or threads)
+    try:
+        timing = choose_precision(plan.task, plan.config, plan.device, store.root / "precision.json")
+    finally:
+        torch.set_num_threads(threads)
+    how = "as timed before" if timing.remembered else "the fastest that was timed"
+    say(f"precision {timing.chosen}, {how}" + (f"\n{timing.table()}" if verbose else ""))
+    return replace(plan, config=replace(plan.config, precision=timing.chosen))
+
+
+def _lacking(plan: Plan, run: Run, *, only: int | None) -> list[int]:
+    """Claim the run; the folds to train."""
     n_folds = plan.config.folds
-    if fresh:
-        run.clear()
     _claim(run, plan)
     if run.whole:
         if faults := run.faults(run.info()["files"]):
             raise ArtifactError(f"run {run.name!r}: {faults[0]}; restore it, or train the run again with --fresh")
         run.drop_parts(n_folds)
         say(f"run {run.name!r} is already finished with these settings; --fresh trains it again")
-        return
+        return []
     lacking = [fold for fold in range(n_folds) if not _kept(run, fold)]
-    wanted = [fold for fold in lacking if only in (None, fold)]
     if len(lacking) < n_folds:
         say(f"{n_folds - len(lacking)} of {n_folds} folds are there already")
-    try:
-        _train_folds(plan, cache, run, wanted)
-        if all(run.fold_done(fold) for fold in range(n_folds)):
-            finish(plan, run)
-    except (KeyboardInterrupt, Terminated) as stop:
-        kept = sum(run.fold_done(fold) for fold in range(n_folds))
-        begun = " and a checkpoint of the next" if any(run.checkpoints.glob("*.json")) else ""
-        how = "the same command without --fresh goes on" if fresh else "the same command goes on"
-        raise Stopped(
-            f"stopped; {kept} of {n_folds} folds{begun} are kept in {run.folder}, {how}",
-            143 if isinstance(stop, Terminated) else 130,
-        ) from None
+    if not lacking:
+        finish(plan, run)
+    return [fold for fold in lacking if only in (None, fold)]
+
+
+def _what_is_kept(wanted: Sequence[Wanted]) -> str:
+    kept = sum(plan.config.folds if run.whole else run.folds_done(plan.config.folds) for plan, run in wanted)
+    n_folds = sum(plan.config.folds for plan, _ in wanted)
+    begun = " and a checkpoint of the next" if any(any(run.checkpoints.glob("*.json")) for _, run in wanted) else ""
+    folder = wanted[0][1].folder if len(wanted) == 1 else wanted[0][1].folder.parent
+    return f"{kept} of {n_folds} folds{begun} are kept in {folder}"
 
 
 def _kept(run: Run, fold: int) -> bool:
@@ -122,91 +180,83 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
             yield f"{prefix}{key} was {before}, is {after}"
 
 
-def _train_folds(plan: Plan, cache: PhotoCache, run: Run, folds: list[int]) -> None:
-    if not folds:
-        return
+def _train_lacking(wanted: Sequence[tuple[Plan, Run, list[int]]], cache: PhotoCache, side: Side) -> None:
+    """Train these folds; a run whose last fold is kept is made whole at once.
+
+    Raises:
+        FoldError: Some failed while others went on.
+    """
+    plans = {run.name: plan for plan, run, _ in wanted}
+
+    def kept(order: FoldOrder) -> None:
+        n_folds = order.config.folds
+        if order.run.folds_done(n_folds) == n_folds:
+            finish(plans[order.run.name], order.run)
+
+    failures: list[tuple[FoldOrder, str]] = []
+    with ExitStack() as held:
+        made = [_orders(plan, cache, held, run, folds, side) for plan, run, folds in wanted if folds]
+        orders, total = [order for part, _ in made for order in part], sum(photos for _, photos in made)
+        if side.alone:
+            one_after_another(orders, total, train_fold, kept)
+        elif orders:
+            failures = side_by_side(orders, total, side, kept)
+    if failures:
+        named = "; ".join(f"{order.name}: {why}" for order, why in failures)
+        raise FoldError(
+            f"{len(failures)} of {many(len(orders), 'fold')} failed: {named}. The others are kept, the same command "
+            "goes on"
+        )
+
+
+def _orders(
+    plan: Plan, cache: PhotoCache, held: ExitStack, run: Run, folds: list[int], side: Side
+) -> tuple[list[FoldOrder], int]:
+    """What a process must know to train each of ``folds``, and how many photos they will see in all.
+
+    Args:
+        plan: Of the run.
+        cache: Gives the photos.
+        held: Keeps them there.
+        run: Where the folds are kept.
+        folds: Their numbers.
+        side: How many are trained at once.
+    """
     data, size, known = plan.data, plan.config.image_size, plan.photo_bytes
-    with (
-        cache.opened(data.samples.paths, known["train"], size, "reading photos") as photos,
-        cache.opened(data.test_paths, known["eval"], size, "reading eval photos") as test,
-    ):
-        _train_on(plan, run, folds, photos.open(), test.open())
+    photos = held.enter_context(cache.opened(data.samples.paths, known["train"], size, "reading photos"))
+    test = held.enter_context(cache.opened(data.test_paths, known["eval"], size, "reading eval photos"))
+    jobs = [fold_data(plan, fold, photos.open(), test.open()) for fold in folds]
+    order = FoldOrder(
+        run=Run(run.folder.resolve()),
+        fold=0,
+        heads=tuple(head.name for head in plan.task.heads),
+        config=plan.config,
+        settings=plan.digest(),
+        weights=weights_digest(plan.config.weights),
+        photos=photos.file.resolve(),
+        test=test.file.resolve(),
+        values=plan.values,
+        train=plan.labelled,
+        held_out=plan.labelled,
+        device=str(plan.device),
+        workers=_workers(plan, side),
+        threads=side.threads,
+    )
+    orders = [replace(order, fold=job.fold, train=job.train, held_out=job.held_out) for job in jobs]
+    return orders, sum(workload(job, plan.config) for job in jobs)
 
 
-def _train_on(plan: Plan, run: Run, folds: list[int], photos: Pixels, test: Pixels) -> None:
-    workers = fitting_workers(plan.config, plan.workers)
-    if workers < plan.workers:
+def _workers(plan: Plan, side: Side) -> int:
+    """Processes that prepare batches, for each fold; those of one computer share its cores and its shared memory."""
+    beside = side.jobs if side.local else 1
+    asked = plan.workers if plan.config.workers >= 0 else -(-plan.workers // beside)
+    workers = fitting_workers(plan.config, asked * beside) // beside
+    if workers < asked:
         say(
-            f"shared memory ({SHARED_MEMORY}) has room for {many(workers, 'worker')}, not for {plan.workers}; "
+            f"shared memory ({SHARED_MEMORY}) has room for {many(workers, 'worker')}, not for {asked}; "
             "`pipe doctor` tells more"
         )
-    jobs = [fold_data(plan, fold, photos, test) for fold in folds]
-    label = "+".join(head.name for head in plan.task.heads)
-    with counted(label, sum(workload(job, plan.config) for job in jobs)) as display, noted() as stopping:
-        for job in jobs:
-            where = f"fold {job.fold} of {plan.config.folds}"
-
-            def advance(n: int, text: str, where: str = where) -> None:
-                display.advance(n, f"{where} {text}")
-
-            saver = Checkpoints(
-                run.checkpoints, job.fold, plan.digest(), machine_of(plan.device), plan.config.checkpoint_every
-            )
-            result = run_patiently(
-                FoldJob(
-                    plan.task,
-                    job,
-                    plan.config,
-                    plan.device,
-                    workers,
-                    smallest_micro_batch(plan, run),
-                    advance,
-                    _say_epoch,
-                    display.skip,
-                    saver,
-                    stopping,
-                )
-            )
-            keep(plan, run, job, result)
-            saver.clear()
-            say(f"{where} done in {minutes(result.progress.seconds)}")
-
-
-def smallest_micro_batch(plan: Plan, run: Run) -> int:
-    """How many photos at once the memory is known to hold: what the folds before came down to, else a whole batch."""
-    kept = [run.fold_facts(fold)["micro_batch"] for fold in range(plan.config.folds) if run.fold_done(fold)]
-    return min([plan.config.batch_size, *kept])
-
-
-def _say_epoch(row: Row) -> None:
-    heads = [key.removesuffix("_macro_f1") for key in row if key.endswith("_macro_f1")]
-    scores = "  ".join(f"{head} F1 {row[f'{head}_macro_f1']:.3f}" for head in heads)
-    say(
-        f"fold {row['fold']:.0f} epoch {row['epoch']:2.0f}  loss {row['train_loss']:.4f}  {scores}  "
-        f"{row['images_per_second']:.0f} img/s"
-    )
-
-
-def keep(plan: Plan, run: Run, job: FoldData, result: FoldResult) -> None:
-    """Write what a fold gave; its JSON comes last and marks it as kept."""
-    from safetensors.torch import save
-
-    arrays: Arrays = {"rows": job.held_out}
-    for part, views in (("oof", result.held_out), ("test", result.test)):
-        for view, heads in views.items():
-            arrays |= {f"{part}/{head.name}/{view}": p for head, p in zip(plan.task.heads, heads, strict=True)}
-    write_bytes(run.folder / f"fold{job.fold}.safetensors", save(result.weights))
-    write_arrays(run.folder / f"fold{job.fold}.npz", arrays)
-    facts = {
-        "schema": SCHEMA,
-        "fold": job.fold,
-        "settings": plan.digest(),
-        "files": run.checksums([f"fold{job.fold}.safetensors", f"fold{job.fold}.npz"]),
-        "device": plan.device.type,
-        "absolute_errors": result.absolute_errors,
-        **dataclasses.asdict(result.progress),
-    }
-    write_json(run.folder / f"fold{job.fold}.json", facts)
+    return workers
 
 
 def try_one_batch(plan: Plan) -> None:
@@ -231,7 +281,7 @@ def try_one_batch(plan: Plan) -> None:
     test = stacked(plan.data.test_paths[:size], plan.config.image_size)
     job = fold_data(small, 0, photos, test)
     result = run_patiently(
-        FoldJob(plan.task, job, small.config, plan.device, plan.workers, size, lambda n, text: None, _say_epoch)
+        FoldJob(plan.task, job, small.config, plan.device, plan.workers, size, lambda n, text: None, say_epoch)
     )
     for view, parts in result.held_out.items():
         names = ", ".join(f"{h.name} {p.shape[0]} x {p.shape[1]}" for h, p in zip(plan.task.heads, parts, strict=True))

@@ -72,7 +72,15 @@ def train(data: Path, artifacts: Path, *heads: str, name: str | None = None, **s
     from pipeline.store import Store
     from pipeline.train import default_name, train_heads
 
-    tiny = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "epochs": 1, "folds": 3, "device": "cpu"}
+    tiny = {
+        "backbone": "test_resnet",
+        "weights": "none",
+        "image_size": 32,
+        "epochs": 1,
+        "folds": 3,
+        "device": "cpu",
+        "precision": "fp32",
+    }
     config = TrainConfig.load(None, tiny | settings)
     chosen = [head_named(head) for head in heads]
     run = train_heads(make_plan(chosen, config, data), Store(artifacts), name or default_name(chosen, config))

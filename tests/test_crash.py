@@ -37,7 +37,7 @@ class Line:
         self.root, self.nursery = root, nursery
         write_competition(root / "data", people=12, eval_photos=4)
         (root / "settings.toml").write_text(
-            "backbone_args = { drop_rate = 0.3 }\nbatch_size = 16\nfolds = 2\nepochs = 2\n"
+            "backbone_args = { drop_rate = 0.3 }\nbatch_size = 16\nfolds = 2\nepochs = 2\nprecision = 'fp32'\n"
         )
         self.flags = ["mask", "--data", root / "data", "--config", root / "settings.toml", "--backbone", "test_resnet"]
         self.flags += ["--weights", "none", "--image-size", "32", "--device", "cpu"]

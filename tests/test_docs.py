@@ -93,7 +93,8 @@ def test_the_recipes_run_and_what_they_add_is_used(data: Path, tmp_path: Path, m
     from ensemble.weights import WEIGHT_RULES
     from heads.objectives import OBJECTIVES
     from heads.registry import HEADS
-    from pipeline.images import AUGMENTATIONS, VIEWS
+    from pipeline.augment import AUGMENTATIONS
+    from pipeline.images import VIEWS
     from pipeline.layouts import LAYOUTS
     from pipeline.report.oof import make_report
     from pipeline.store import Run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from heads.registry import HEADS
 from heads.task import Task
 from pipeline.config import TrainConfig
-from pipeline.engine import Trainer, make_optimizer, make_scaler, parts_of
-from pipeline.errors import ConfigError
+from pipeline.engine import Trainer, is_out_of_memory, make_optimizer, make_scaler, parts_of
+from pipeline.errors import ConfigError, Stopped
 from pipeline.images import PhotoSet
 from pipeline.network import Network
 from pipeline.plan import fitting_workers
@@ -192,3 +193,27 @@ def test_faults_of_workers_name_their_cause() -> None:
     assert all("the shared memory (/dev/shm" in worker_fault(text) for text in (bus, full))
     assert "ulimit -n" in worker_fault("Too many open files. Communication with the workers is no longer possible.")
     assert worker_fault("shapes do not match") == ""
+    memory, files = (f"Caught {kind} in DataLoader worker process 0." for kind in ("MemoryError", "OSError"))
+    assert worker_fault(memory) == worker_fault(files) == "a worker process had too little memory or files"
+    assert not is_out_of_memory(MemoryError(memory))
+    assert is_out_of_memory(MemoryError(""))
+    many_files = "unable to open file </torch_1_2_3>: Too many open files (24)"
+    assert "ulimit -n" in worker_fault(many_files)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_a_stop_is_heeded_while_workers_hang(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = PhotoSet.__getitem__
+
+    def hanging(photos: PhotoSet, step: tuple[int, object]) -> object:
+        if torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getppid(), signal.SIGINT)
+            time.sleep(60)
+        return honest(photos, step)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PhotoSet, "__getitem__", hanging)
+    monkeypatch.setattr("pipeline.images.LOOK", 1)
+    begun = time.monotonic()
+    with pytest.raises(Stopped, match="0 of 3 folds and a checkpoint of the next are kept"):
+        train(data, tmp_path, "gender", workers=1)
+    assert time.monotonic() - begun < 30

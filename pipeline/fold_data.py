@@ -1,0 +1,75 @@
+"""What goes into the training of one fold, and what comes out of it.
+
+N photos, T eval photos, H heads, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from heads.base import FloatArray, IntArray
+from pipeline.augment import Pixels
+from pipeline.config import TrainConfig
+from pipeline.state import Progress, Tensors
+
+
+class Saver(Protocol):
+    """Where a fold in training is kept; ``pipeline.checkpoints.Checkpoints`` is one."""
+
+    def due(self, step: int, *, epoch_ends: bool) -> bool:
+        """Whether to save after ``step`` steps."""
+
+    def save(self, progress: Progress, tensors: Tensors) -> None:
+        """Keep this state."""
+
+    def load(self) -> tuple[Progress, Tensors] | None:
+        """The newest state; None when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoldData:
+    """What one fold learns from and predicts.
+
+    Attributes:
+        fold: Its number.
+        photos: (N, S, S, 3) resized photos.
+        values: (N, H) values of the heads, NaN = not labelled.
+        train: Row numbers to learn from.
+        held_out: Row numbers to predict; nobody on them is in ``train``.
+        test: (T, S, S, 3) photos to predict as well.
+    """
+
+    fold: int
+    photos: Pixels
+    values: FloatArray
+    train: IntArray
+    held_out: IntArray
+    test: Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class FoldResult:
+    """What one fold gives.
+
+    Attributes:
+        weights: The network after its last epoch.
+        held_out: View -> probabilities of the held-out rows, (n, C) a head.
+        test: View -> probabilities of the eval photos, (T, C) a head.
+        absolute_errors: Head -> absolute errors in the label's unit, their sum and number, where its objective has an
+            expected value.
+        progress: What the training went through.
+    """
+
+    weights: Tensors
+    held_out: dict[str, tuple[FloatArray, ...]]
+    test: dict[str, tuple[FloatArray, ...]]
+    absolute_errors: dict[str, tuple[float, int]]
+    progress: Progress
+
+
+def workload(data: FoldData, config: TrainConfig) -> int:
+    """How many photos pass through the network in one fold."""
+    views = len(config.views)
+    per_epoch = len(data.train) + len(data.held_out)
+    return config.epochs * per_epoch + (views - 1) * len(data.held_out) + views * len(data.test)
