@@ -14,6 +14,7 @@ from pipeline.cli_checks import checks
 from pipeline.config import VIEW_NAMES, TrainConfig, chosen_word, chosen_words
 from pipeline.errors import ConfigError, PipelineError, Stopped
 from pipeline.interrupts import Terminated, terminable
+from pipeline.launch import last_words
 from pipeline.options import ARTIFACTS, Artifacts, AsJson, ConfigFile, Data, Runs, show
 from pipeline.terminal import error_line, json_text
 
@@ -87,15 +88,21 @@ def train_head(
 
     plain_name(name or "default")
     from pipeline.plan import describe, make_plan  # torch and timm: seconds
-    from pipeline.progress import say
+    from pipeline.progress import fall_silent, say
+    from pipeline.ranks import ranks_here
     from pipeline.train import default_name, train_heads, try_one_batch
 
-    plan = make_plan(chosen, settings, data)
+    ranks = ranks_here()
+    if not ranks.first:
+        fall_silent()
+    plan = make_plan(chosen, settings, data, ranks)
     say(describe(plan))
     if dry_run:
         try_one_batch(plan)
         return
     run = train_heads(plan, Store(artifacts), name or default_name(chosen, settings), only=fold, fresh=fresh)
+    if not ranks.first:
+        return
     if run.whole:
         scores = "  ".join(f"{head} {score['macro_f1']:.4f}" for head, score in run.info()["scores"].items())
         say(f"finished {run.folder}: out-of-fold macro F1 {scores}")
@@ -240,5 +247,6 @@ def main() -> None:
 
 def _fail(message: str, code: int) -> None:
     """Print one red line and leave."""
-    typer.secho(error_line(message), fg="red", err=True)
+    if words := last_words(message, code):
+        typer.secho(error_line(words), fg="red", err=True)
     sys.exit(code)

@@ -5,6 +5,7 @@ PipelineError
 ├── LayoutError      photos, label tables or folders that are not as they should be
 ├── NetworkError     a backbone or weights file that does not exist or does not fit
 ├── ArtifactError    a run or ensemble that is missing, incomplete, different or cannot be written
+├── RankError        another process that trains the same network has ended
 └── Stopped          Ctrl-C or SIGTERM, with what is kept
 
 ``heads.base.HeadError`` and ``ensemble.predictions.EnsembleError`` stand beside it: their packages know nothing of
@@ -30,6 +31,10 @@ class NetworkError(PipelineError):
 
 class ArtifactError(PipelineError):
     """A run or an ensemble is missing, incomplete, different or cannot be written."""
+
+
+class RankError(PipelineError):
+    """Another process that trains the same network has ended."""
 
 
 class Stopped(PipelineError):

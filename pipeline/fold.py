@@ -35,6 +35,7 @@ from pipeline.errors import ArtifactError, ConfigError
 from pipeline.images import Augmentation, Batch, PhotoSet, Pixels, load_steps, stable_number, training_steps
 from pipeline.interrupts import Stopping, never
 from pipeline.network import build_network
+from pipeline.ranks import ALONE, Ranks
 from pipeline.state import Progress, Row, Tensors, restore, tensors_of
 
 Report = Callable[[int, str], None]
@@ -110,6 +111,7 @@ class FoldJob:
         epoch_done: Called with each finished row of the history.
         saver: Where checkpoints are kept, if they are.
         stopping: Tells what to raise when somebody asks to stop; looked at after each batch.
+        ranks: The processes that train this network together.
     """
 
     task: Task
@@ -123,6 +125,7 @@ class FoldJob:
     skip: Callable[[int], None] = lambda n: None
     saver: Saver | None = None
     stopping: Stopping = never
+    ranks: Ranks = ALONE
 
     @property
     def key(self) -> tuple[int, ...]:
@@ -145,7 +148,19 @@ class FoldJob:
         network = build_network(config, self.task.n_outputs).to(self.device)
         optimizer = make_optimizer(network, config)
         progress = self.begin(network, optimizer, len(steps))
-        trainer = Trainer(network, self.task, optimizer, config, self.device, len(steps), progress.micro_batch)
+        if not self.ranks.first:
+            seed_everything(*self.key, self.ranks.rank, progress.step)  # else all would drop out alike
+        trainer = Trainer(
+            network,
+            self.task,
+            optimizer,
+            config,
+            self.device,
+            len(steps),
+            progress.micro_batch,
+            self.ranks,
+            self.ranks.spread(network, self.device),
+        )
         try:
             return _Work(self, trainer, progress, clock(), progress.seconds).run(steps)
         except Exception as error:
@@ -159,7 +174,7 @@ class FoldJob:
         Raises:
             ArtifactError: The checkpoint is of another network.
         """
-        found = self.saver.load() if self.saver else None
+        found = self.ranks.same(self.saver.load() if self.saver else None)
         if found is None:
             return Progress(self.micro_batch)
         progress, tensors = found
@@ -176,7 +191,7 @@ class FoldJob:
                 f"the checkpoint of fold {self.data.fold} does not fit its network ({error}); start over with --fresh"
             ) from error
         progress.resumed += 1
-        progress.micro_batch = min(progress.micro_batch, self.micro_batch)
+        progress.micro_batch = min(progress.micro_batch, self.micro_batch) if self.ranks.size == 1 else self.micro_batch
         return progress
 
 
@@ -215,7 +230,9 @@ class _Work:
         per_epoch = len(steps) // config.epochs
         photos = PhotoSet(job.data.photos, job.data.values, Augmentation(config.augment, job.key))
         job.skip(sum(len(rows) for _, rows in steps[: progress.step]) + len(progress.history) * len(job.data.held_out))
-        batches = iter(load_steps(photos, steps[progress.step :], job.workers, pin=job.device.type == "cuda"))
+        shares = [(epoch, job.ranks.share(rows)) for epoch, rows in steps[progress.step :]]
+        loader = load_steps(photos, shares, job.workers, pin=job.device.type == "cuda")
+        batches = zip(loader, [len(rows) for _, rows in steps[progress.step :]], strict=True)
         outputs = None
         for epoch in range(len(progress.history), config.epochs):
             place = f"epoch {epoch + 1}/{config.epochs}"
@@ -225,32 +242,37 @@ class _Work:
             job.epoch_done(progress.history[-1])
         return outputs
 
-    def _train_epoch(self, batches: Iterator[Batch], place: str, steps: tuple[int, int]) -> None:
+    def _train_epoch(self, batches: Iterator[tuple[Batch, int]], place: str, steps: tuple[int, int]) -> None:
         """Go on to the end of an epoch, which lasts from the first to the second of ``steps``."""
-        progress, (first, end) = self.progress, steps
+        job, progress, (first, end) = self.job, self.progress, steps
         self.trainer.network.train()
         elapsed, before = clock(), progress.epoch_seconds
         while progress.step < end:
-            batch = next(batches)
-            progress.loss += self.trainer.step(progress.step, batch)
-            progress.photos += len(batch[0])
+            batch, n = next(batches)
+            progress.loss += self.trainer.step(progress.step, batch, n)
+            progress.photos += n
             progress.step += 1
             progress.epoch_seconds = before + elapsed()
-            self.job.report(len(batch[0]), f"{place} batch {progress.step - first}/{end - first}")
-            self._save_if_due(epoch_ends=progress.step == end)
+            self.job.report(n, f"{place} batch {progress.step - first}/{end - first}")
+            self._heed()
+            if job.saver and job.saver.due(progress.step, epoch_ends=progress.step == end):
+                self._save()
 
-    def _save_if_due(self, *, epoch_ends: bool = False) -> None:
-        """Write a checkpoint when it is time for one.
+    def _heed(self) -> None:
+        """Stop when somebody asks for it.
 
         Raises:
-            BaseException: What somebody asked to stop with; a checkpoint is written first.
+            BaseException: What was asked to stop with; a checkpoint is written first.
         """
-        saver, stop = self.job.saver, self.job.stopping()
-        if saver and (stop or saver.due(self.progress.step, epoch_ends=epoch_ends)):
-            self._take_stock()
-            saver.save(self.progress, tensors_of(self.trainer.network, self.trainer.optimizer))
-        if stop:
+        if stop := self.job.ranks.agreed(self.job.stopping()):
+            with self.job.ranks.first_alone():
+                self._save()
             raise stop
+
+    def _save(self) -> None:
+        if self.job.saver:
+            self._take_stock()
+            self.job.saver.save(self.progress, tensors_of(self.trainer.network, self.trainer.optimizer))
 
     def _take_stock(self) -> None:
         self.progress.seconds = self.before + self.elapsed()
@@ -279,15 +301,16 @@ class _Work:
     def _predict(self, photos: Pixels, rows: IntArray, view: str, what: str) -> Tensor:
         """The (n, K) outputs for one view of these rows."""
         job, size = self.job, min(self.job.config.batch_size, self.progress.micro_batch)
-        steps = [(0, rows[start : start + size]) for start in range(0, len(rows), size)]
+        mine = job.ranks.share(rows)  # in as many batches as the others have; the last may be empty
+        steps = [(0, mine[start : start + size]) for start in range(0, job.ranks.most(len(rows)), size)]
         loader = load_steps(PhotoSet(photos, np.full((len(photos), 1), np.nan)), steps, workers=0)
         done = partial(self._predicted, what=f"{what} {view}")
-        return outputs_of(self.trainer.network, loader, view, config=job.config, device=job.device, done=done)
+        outputs = outputs_of(self.trainer.network, loader, view, config=job.config, device=job.device, done=done)
+        return job.ranks.joined(outputs, len(rows))
 
     def _predicted(self, n: int, what: str) -> None:
-        self.job.report(n, what)
-        if self.job.stopping():
-            self._save_if_due()
+        self.job.report(n * self.job.ranks.size, what)
+        self._heed()
 
 
 def workload(data: FoldData, config: TrainConfig) -> int:

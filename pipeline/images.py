@@ -146,7 +146,10 @@ class PhotoSet(Dataset[Batch]):
     def __getitem__(self, step: tuple[int, IntArray]) -> Batch:
         """The uint8 images (B, 3, S, S) and values (B, H) of one step."""
         epoch, rows = step
-        images = np.stack([self._photo(epoch, int(row)) for row in rows])
+        seen = [self._photo(epoch, int(row)) for row in rows]
+        images = (
+            np.stack(seen) if seen else np.empty((0, *self.photos.shape[1:]), np.uint8)
+        )  # a process without a share
         values = torch.from_numpy(self.values[rows]).float()
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), values
 

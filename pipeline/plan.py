@@ -26,13 +26,15 @@ from pipeline.folds import fold_digest, make_folds, require_classes
 from pipeline.images import PREFETCHED, Pixels
 from pipeline.layouts import load_dataset, persons_of
 from pipeline.network import try_network
+from pipeline.ranks import ALONE, Ranks
 from pipeline.samples import Dataset, labelled_rows, list_digest
 
 SHARED_MEMORY = Path("/dev/shm")  # where workers hand over what they prepared
 # settings that may differ between the folds of one run
 FREE = ("checkpoint_every", "workers", "note", "device")
 # the code that decides what a fold learns and predicts
-CODE = ("heads", "pipeline/engine.py", "pipeline/fold.py", "pipeline/images.py", "pipeline/network.py")
+ROOMS = ("engine", "fold", "images", "network", "ranks", "batchnorm")
+CODE = ("heads", *(f"pipeline/{room}.py" for room in ROOMS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Plan:
         folds: (N,) fold in which each photo is held out.
         values: (N, H) values of the heads, NaN = not labelled.
         device: Where to run.
+        ranks: The processes that train each network together.
     """
 
     task: Task
@@ -54,6 +57,7 @@ class Plan:
     folds: IntArray
     values: FloatArray
     device: torch.device
+    ranks: Ranks = ALONE
 
     @property
     def labelled(self) -> IntArray:
@@ -100,7 +104,7 @@ def _weights_digest(weights: str) -> str:
     return hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16] if Path(weights).is_file() else weights
 
 
-def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path) -> Plan:
+def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path, ranks: Ranks = ALONE) -> Plan:
     """Load the data, decide the folds and check that the heads can be learnt from them.
 
     Raises:
@@ -108,7 +112,7 @@ def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path) -> Plan:
         HeadError: The heads or their objective are not.
     """
     task = Task.of(*heads, objective=config.objective or None, bins=config.bins)
-    device = choose_device(config.device)
+    device = ranks.device(choose_device(config.device))
     data = load_dataset(root, fixes=config.fixes, no_fixes=config.no_fixes)
     for head in task.heads:
         labelled_rows(head, data.samples)
@@ -117,7 +121,7 @@ def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path) -> Plan:
         require_classes(head, data.samples, folds)
     try_network(config, task.n_outputs)  # what does not fit shows now, not after the photos are read
     values = np.stack([head.values(data.samples.columns) for head in task.heads], axis=1)
-    return Plan(task, config, data, folds, values, device)
+    return Plan(task, config, data, folds, values, device, ranks)
 
 
 def worker_count(config: TrainConfig, device: torch.device) -> int:
@@ -144,12 +148,13 @@ def describe(plan: Plan) -> str:
     data, config = plan.data, plan.config
     names = "+".join(head.name for head in plan.task.heads)
     fixes = "fixes off" if config.no_fixes else f"label fixes: {data.fixed}"
+    together = f", {plan.ranks.size} processes together" if plan.ranks.size > 1 else ""
     lines = [
         f"{data.layout} data: {persons_of(data)} people, {len(data.samples.ids)} photos, "
         f"{len(data.test_ids)} to predict, {fixes}",
         *data.remarks,
         f"{names} ({', '.join(plan.task.names)}): {config.backbone} {config.image_size} px, "
-        f"{config.folds} folds x {config.epochs} epochs on {plan.device.type}",
+        f"{config.folds} folds x {config.epochs} epochs on {plan.device.type}{together}",
     ]
     return "\n".join(lines)
 

@@ -27,6 +27,11 @@ def say(line: str) -> None:
     CONSOLE.print(harmless(line), markup=False, highlight=False, soft_wrap=True)
 
 
+def fall_silent() -> None:
+    """Print nothing from now on: another process speaks for this one."""
+    CONSOLE.quiet = True
+
+
 @dataclass(frozen=True, slots=True)
 class Display:
     """How far a job is.

@@ -14,7 +14,7 @@ import numpy as np
 from heads.base import Head
 from pipeline.checkpoints import Checkpoints, machine_of
 from pipeline.config import TrainConfig
-from pipeline.errors import ArtifactError, LayoutError, Stopped
+from pipeline.errors import ArtifactError, ConfigError, LayoutError, Stopped
 from pipeline.files import SCHEMA, Arrays, write_arrays, write_bytes, write_json
 from pipeline.findings import many
 from pipeline.finish import finish
@@ -48,10 +48,14 @@ def train_heads(plan: Plan, store: Store, name: str, *, only: int | None = None,
     if fresh and only is not None:
         raise ArtifactError("--fresh removes all folds of the run; use it without --fold")
     run = store.run(name)
-    with run.locked() as former:
-        if former and not fresh:
-            say(former)
-        _train_run(plan, store, run, only=only, fresh=fresh)
+    with plan.ranks.together(plan.device):
+        if not plan.ranks.first:
+            _train_folds(plan, store, run, [])  # those that the first process names
+            return run
+        with run.locked() as former:
+            if former and not fresh:
+                say(former)
+            _train_run(plan, store, run, only=only, fresh=fresh)
     return run
 
 
@@ -64,6 +68,7 @@ def _train_run(plan: Plan, store: Store, run: Run, *, only: int | None, fresh: b
         if faults := run.faults(run.info()["files"]):
             raise ArtifactError(f"run {run.name!r}: {faults[0]}; restore it, or train the run again with --fresh")
         run.drop_parts(n_folds)
+        plan.ranks.same([])
         say(f"run {run.name!r} is already finished with these settings; --fresh trains it again")
         return
     lacking = [fold for fold in range(n_folds) if not _kept(run, fold)]
@@ -122,11 +127,15 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
 
 
 def _train_folds(plan: Plan, store: Store, run: Run, folds: list[int]) -> None:
+    ranks, data = plan.ranks, plan.data
+    folds = ranks.same(folds)
     if not folds:
         return
-    data = plan.data
-    photos = cached_photos(store, data.samples.paths, plan.config.image_size, "reading photos")
-    test = cached_photos(store, data.test_paths, plan.config.image_size, "reading eval photos")
+    if ranks.same(plan.digest()) != plan.digest():
+        raise ConfigError("this process sees other data, code or settings than the first; give all the same")
+    with ranks.first_alone():
+        photos = cached_photos(store, data.samples.paths, plan.config.image_size, "reading photos")
+        test = cached_photos(store, data.test_paths, plan.config.image_size, "reading eval photos")
     workers = fitting_workers(plan.config, plan.workers)
     if workers < plan.workers:
         say(
@@ -142,9 +151,8 @@ def _train_folds(plan: Plan, store: Store, run: Run, folds: list[int]) -> None:
             def advance(n: int, text: str, where: str = where) -> None:
                 display.advance(n, f"{where} {text}")
 
-            saver = Checkpoints(
-                run.checkpoints, job.fold, plan.digest(), machine_of(plan.device), plan.config.checkpoint_every
-            )
+            machine = machine_of(plan.device, ranks.size)
+            saver = Checkpoints(run.checkpoints, job.fold, plan.digest(), machine, plan.config.checkpoint_every)
             result = run_patiently(
                 FoldJob(
                     plan.task,
@@ -152,16 +160,18 @@ def _train_folds(plan: Plan, store: Store, run: Run, folds: list[int]) -> None:
                     plan.config,
                     plan.device,
                     workers,
-                    smallest_micro_batch(plan, run),
+                    smallest_micro_batch(plan, run) if ranks.size == 1 else plan.config.batch_size,
                     advance,
                     _say_epoch,
                     display.skip,
-                    saver,
+                    saver if ranks.first else None,
                     stopping,
+                    ranks,
                 )
             )
-            keep(plan, run, job, result)
-            saver.clear()
+            if ranks.first:
+                keep(plan, run, job, result)
+                saver.clear()
             say(f"{where} done in {minutes(result.progress.seconds)}")
 
 
@@ -219,6 +229,7 @@ def keep(plan: Plan, run: Run, job: FoldData, result: FoldResult) -> None:
         "settings": plan.digest(),
         "files": run.checksums([f"fold{job.fold}.safetensors", f"fold{job.fold}.npz"]),
         "device": plan.device.type,
+        "processes": plan.ranks.size,
         "absolute_errors": result.absolute_errors,
         **dataclasses.asdict(result.progress),
     }
