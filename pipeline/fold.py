@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -36,22 +35,9 @@ from pipeline.images import Augmentation, Batch, PhotoSet, Pixels, load_steps, s
 from pipeline.interrupts import Stopping, never
 from pipeline.network import build_network
 from pipeline.ranks import ALONE, Ranks
-from pipeline.state import Progress, Row, Tensors, restore, tensors_of
+from pipeline.state import Progress, Row, Saver, Tensors, restore, tensors_of
 
 Report = Callable[[int, str], None]
-
-
-class Saver(Protocol):
-    """Where a fold in training is kept; ``pipeline.checkpoints.Checkpoints`` is one."""
-
-    def due(self, step: int, *, epoch_ends: bool) -> bool:
-        """Whether to save after ``step`` steps."""
-
-    def save(self, progress: Progress, tensors: Tensors) -> None:
-        """Keep this state."""
-
-    def load(self) -> tuple[Progress, Tensors] | None:
-        """The newest state; None when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +136,9 @@ class FoldJob:
         progress = self.begin(network, optimizer, len(steps))
         if not self.ranks.first:
             seed_everything(*self.key, self.ranks.rank, progress.step)  # else all would drop out alike
+        spread = self.ranks.spread(network, self.device, config.image_size)
         trainer = Trainer(
-            network,
-            self.task,
-            optimizer,
-            config,
-            self.device,
-            len(steps),
-            progress.micro_batch,
-            self.ranks,
-            self.ranks.spread(network, self.device),
+            network, self.task, optimizer, config, self.device, len(steps), progress.micro_batch, self.ranks, spread
         )
         try:
             return _Work(self, trainer, progress, clock(), progress.seconds).run(steps)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from datetime import timedelta
@@ -86,7 +87,7 @@ class Ranks(Place):
         if self.first:
             self.same(None)
 
-    def spread(self, network: nn.Module, device: torch.device) -> nn.Module:
+    def spread(self, network: nn.Module, device: torch.device, image_size: int) -> nn.Module:
         """The network as it is called in training: gradients are the mean over the processes after each backward pass.
 
         Weights become those of the first process; the network itself stays what is saved and what predicts.
@@ -94,12 +95,13 @@ class Ranks(Place):
         if self.size == 1:
             return network
         span_processes(network)
-        return nn.parallel.DistributedDataParallel(
-            network,
-            device_ids=[device.index] if device.type == "cuda" else None,
-            broadcast_buffers=False,  # running statistics are computed equally everywhere
-            find_unused_parameters=True,  # some backbones have layers that only their classifier uses
-        )
+        _set_aside_unused(network, torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device))
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # the option's new name is too new
+            return nn.parallel.DistributedDataParallel(
+                network,
+                device_ids=[device.index] if device.type == "cuda" else None,
+                broadcast_buffers=False,  # running statistics are computed equally everywhere
+            )
 
     def device(self, device: torch.device) -> torch.device:
         """The device of this process: of several GPUs its own.
@@ -151,6 +153,15 @@ class Ranks(Place):
 def ranks_here() -> Ranks:
     """This process as torchrun has started it; alone when it was started otherwise."""
     return Ranks(*astuple(place()))
+
+
+def _set_aside_unused(network: nn.Module, pixels: Tensor) -> None:
+    """Mark parameters that no output depends on, such as layers for a classifier only: DDP would wait for them."""
+    network.eval()
+    network(pixels).sum().backward()
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+    network.zero_grad(set_to_none=True)
 
 
 def _is_loss(error: RuntimeError) -> bool:

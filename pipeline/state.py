@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,19 @@ class Progress:
         """Begin the next epoch after this row of the history."""
         self.history.append(row)
         self.loss, self.photos, self.epoch_seconds = 0.0, 0, 0.0
+
+
+class Saver(Protocol):
+    """Where a fold in training is kept; ``pipeline.checkpoints.Checkpoints`` is one."""
+
+    def due(self, step: int, *, epoch_ends: bool) -> bool:
+        """Whether to save after ``step`` steps."""
+
+    def save(self, progress: Progress, tensors: Tensors) -> None:
+        """Keep this state."""
+
+    def load(self) -> tuple[Progress, Tensors] | None:
+        """The newest state; None when there is none."""
 
 
 def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
