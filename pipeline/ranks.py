@@ -145,8 +145,8 @@ class Ranks(Place):
             if not _is_loss(error):
                 raise
             raise RankError(
-                "another process of this training has ended, its own message says why; what is finished and the last "
-                "checkpoint are kept, and the same command goes on"
+                "another process of this training has ended, see its own message or torchrun's; finished folds and "
+                "the last checkpoint are kept, and the same command goes on"
             ) from error
 
 
