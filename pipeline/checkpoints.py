@@ -128,6 +128,11 @@ class Checkpoints:
         return facts, content
 
 
-def machine_of(device: torch.device) -> dict[str, Any]:
+def machine_of(device: torch.device, processes: int) -> dict[str, Any]:
     """What the bytes of a result depend on, beside settings and data."""
-    return {"device": device.type, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "processes": processes,
+    }

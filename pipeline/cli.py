@@ -15,6 +15,7 @@ from pipeline.cli_checks import checks
 from pipeline.config import VIEW_NAMES, TrainConfig, chosen_word, chosen_words
 from pipeline.errors import ConfigError, PipelineError, Stopped
 from pipeline.interrupts import Terminated, terminable
+from pipeline.launch import last_words
 from pipeline.options import ARTIFACTS, Artifacts, AsJson, ConfigFile, Data, Runs, show
 from pipeline.terminal import error_line, json_text
 
@@ -102,14 +103,24 @@ def train_head(
 
     plain_name(name or "default")
     side = Side.of(jobs, threads, engine)
-    from pipeline.plan import describe, make_plan  # torch and timm: seconds
-    from pipeline.progress import say
+    from pipeline.engine import choose_device  # torch and timm: seconds
+    from pipeline.orders import follow
+    from pipeline.plan import describe, make_plan
+    from pipeline.progress import fall_silent, say
+    from pipeline.ranks import ranks_here
     from pipeline.train import run_name, train_runs, try_one_batch
 
+    ranks = ranks_here()
+    if ranks.size > 1 and (dry_run or not side.alone):
+        raise ConfigError("torchrun trains one network on several processes: without --jobs, --engine and --dry-run")
+    if not ranks.first:
+        fall_silent()
+        follow(ranks, ranks.device(choose_device(settings.device)))
+        return
     store = Store(artifacts)
     wanted = []
     for part in [[head] for head in chosen] if separate else [chosen]:
-        plan = make_plan(part, settings, data)
+        plan = make_plan(part, settings, data, ranks)
         say(describe(plan))
         wanted.append((plan, store.run(run_name(part, settings, name, separate=separate))))
     if dry_run:
@@ -262,5 +273,6 @@ def main() -> None:
 
 def _fail(message: str, code: int) -> None:
     """Print one red line and leave."""
-    typer.secho(error_line(message), fg="red", err=True)
+    if words := last_words(message, code):
+        typer.secho(error_line(words), fg="red", err=True)
     sys.exit(code)

@@ -23,6 +23,7 @@ from heads.task import Task
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.images import VIEWS, Batch
+from pipeline.ranks import ALONE, Ranks
 
 
 class OutOfMemory(Exception):
@@ -103,6 +104,8 @@ class Trainer:
         micro_batch: Most photos that pass through the network at once; a larger batch goes in parts whose gradients are
             added up. The step stays that of the whole batch, but batch normalisation sees one part at a time.
         scaler: Of the loss, in fp16.
+        ranks: The processes that share each batch.
+        spread: The network as it is called in training, when several do; its gradients are their mean.
     """
 
     network: nn.Module
@@ -113,9 +116,11 @@ class Trainer:
     total_steps: int
     micro_batch: int
     scaler: torch.amp.GradScaler
+    ranks: Ranks = ALONE
+    spread: nn.Module | None = None
 
-    def step(self, number: int, batch: Batch) -> float:
-        """Learn from one batch; return the sum of its samples' losses.
+    def step(self, number: int, batch: Batch, whole: int | None = None) -> float:
+        """Learn from one batch of ``whole`` photos, of which this process has its share; return the sum of all losses.
 
         Raises:
             ConfigError: The loss is no longer finite.
@@ -124,24 +129,25 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        parts = [self._learn(pixels, values, len(batch[0])) for pixels, values in parts_of(batch, self.micro_batch)]
+        n = len(batch[0]) if whole is None else whole
+        parts = [self._learn(pixels, values, n) for pixels, values in parts_of(batch, self.micro_batch)]
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        mean = sum(float(part) for part in parts)
+        mean = self.ranks.total(sum(float(part) for part in parts))
         if not math.isfinite(mean):
             raise ConfigError(
                 f"the loss became {mean} at step {number}; use a lower --lr than {self.config.lr:g} (and --fresh, "
                 "or another --name)"
             )
-        return mean * len(batch[0])
+        return mean * n
 
     def _learn(self, pixels: Tensor, values: Tensor, n: int) -> Tensor:
         """Add the gradients of one part of a batch of ``n`` photos; its share of the batch's mean loss."""
         with autocast(self.config.precision, self.device):
-            outputs = self.network(pixels.to(self.device, non_blocking=True))
+            outputs = (self.spread or self.network)(pixels.to(self.device, non_blocking=True))
         losses = self.task.losses(outputs, values.to(self.device, non_blocking=True))
         loss = losses.sum(dim=1).sum() / n
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss * self.ranks.size).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
 

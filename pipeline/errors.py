@@ -6,6 +6,7 @@ PipelineError
 ├── NetworkError     a backbone or weights file that does not exist or does not fit
 ├── ArtifactError    a run or ensemble that is missing, incomplete, different or cannot be written
 ├── FoldError        folds that failed while others went on
+├── RankError        another process that trains the same network has ended
 └── Stopped          Ctrl-C or SIGTERM, with what is kept
 
 ``heads.base.HeadError`` and ``ensemble.predictions.EnsembleError`` stand beside it: their packages know nothing of
@@ -35,6 +36,10 @@ class ArtifactError(PipelineError):
 
 class FoldError(PipelineError):
     """Folds failed while others, trained side by side with them, went on; the message names them."""
+
+
+class RankError(PipelineError):
+    """Another process that trains the same network has ended."""
 
 
 class Stopped(PipelineError):

@@ -82,6 +82,7 @@ def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
         "label_fixes": plan.data.fixed,
         "libraries": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         "device": sorted({fact["device"] for fact in facts}),
+        "processes": max(fact.get("processes", 1) for fact in facts),
         "threads": max(fact.get("threads", torch.get_num_threads()) for fact in facts),
         "seconds": round(sum(fact["seconds"] for fact in facts), 1),
         "checkpoint_seconds": round(sum(fact["checkpoint_seconds"] for fact in facts), 1),

@@ -37,6 +37,7 @@ from pipeline.fold_data import FoldData, FoldResult, Saver
 from pipeline.images import Augmentation, Batch, PhotoSet, load_steps, stable_number, training_steps
 from pipeline.interrupts import Stopping, never
 from pipeline.network import build_network
+from pipeline.ranks import ALONE, Ranks
 from pipeline.state import Progress, Row, restore, tensors_of
 
 Report = Callable[[int, str], None]
@@ -60,6 +61,7 @@ class FoldJob:
         epoch_done: Called with each finished row of the history.
         saver: Where checkpoints are kept, if they are.
         stopping: Tells what to raise when somebody asks to stop; looked at after each batch.
+        ranks: The processes that train this network together.
     """
 
     task: Task
@@ -73,6 +75,7 @@ class FoldJob:
     skip: Callable[[int], None] = lambda n: None
     saver: Saver | None = None
     stopping: Stopping = never
+    ranks: Ranks = ALONE
 
     @property
     def key(self) -> tuple[int, ...]:
@@ -98,7 +101,10 @@ class FoldJob:
             optimizer, scaler = make_optimizer(network, config), make_scaler(config.precision, self.device)
             trainer = Trainer(network, self.task, optimizer, config, self.device, len(steps), self.micro_batch, scaler)
             progress = self.begin(trainer)
-            trainer = replace(trainer, micro_batch=progress.micro_batch)
+            if not self.ranks.first:
+                seed_everything(*self.key, self.ranks.rank, progress.step)  # else all would drop out alike
+            spread = self.ranks.spread(network, self.device, config.image_size)
+            trainer = replace(trainer, micro_batch=progress.micro_batch, ranks=self.ranks, spread=spread)
             if config.compile:
                 network.compile()
             return _Work(self, trainer, progress, clock(), progress.seconds).run(steps)
@@ -113,7 +119,7 @@ class FoldJob:
         Raises:
             ArtifactError: The checkpoint is of another network.
         """
-        found = self.saver.load() if self.saver else None
+        found = self.ranks.same(self.saver.load() if self.saver else None)
         if found is None:
             return Progress(self.micro_batch)
         progress, tensors = found
@@ -130,7 +136,7 @@ class FoldJob:
                 f"the checkpoint of fold {self.data.fold} does not fit its network ({error}); start over with --fresh"
             ) from error
         progress.resumed += 1
-        progress.micro_batch = min(progress.micro_batch, self.micro_batch)
+        progress.micro_batch = min(progress.micro_batch, self.micro_batch) if self.ranks.size == 1 else self.micro_batch
         return progress
 
 
@@ -167,29 +173,34 @@ class _Work:
         per_epoch = len(steps) // config.epochs
         photos = PhotoSet(job.data.photos, job.data.values, Augmentation(config.augment, job.key))
         job.skip(sum(len(rows) for _, rows in steps[: progress.step]) + len(progress.history) * len(job.data.held_out))
-        batches = iter(load_steps(photos, steps[progress.step :], job.workers, pin=job.device.type == "cuda"))
+        shares = [(epoch, job.ranks.share(rows)) for epoch, rows in steps[progress.step :]]
+        batches = iter(load_steps(photos, shares, job.workers, pin=job.device.type == "cuda"))
+        sizes = [len(rows) for _, rows in steps]
         outputs = None
         for epoch in range(len(progress.history), config.epochs):
             place = f"epoch {epoch + 1}/{config.epochs}"
-            self._train_epoch(batches, place, (epoch * per_epoch, (epoch + 1) * per_epoch))
+            self._train_epoch(batches, sizes, place, (epoch * per_epoch, (epoch + 1) * per_epoch))
             outputs = self._judge(f"{place} judged")
             progress.end_epoch(self._row(epoch, len(steps), outputs))
             job.epoch_done(progress.history[-1])
         return outputs
 
-    def _train_epoch(self, batches: Iterator[Batch], place: str, steps: tuple[int, int]) -> None:
+    def _train_epoch(self, batches: Iterator[Batch], sizes: list[int], place: str, steps: tuple[int, int]) -> None:
         """Go on to the end of an epoch, which lasts from the first to the second of ``steps``."""
-        progress, (first, end) = self.progress, steps
+        job, progress, (first, end) = self.job, self.progress, steps
         self.trainer.network.train()
         elapsed, before = clock(), progress.epoch_seconds
         while progress.step < end:
             batch = self._next(batches)
-            progress.loss += self.trainer.step(progress.step, batch)
-            progress.photos += len(batch[0])
+            n = sizes[progress.step]
+            progress.loss += self.trainer.step(progress.step, batch, n)
+            progress.photos += n
             progress.step += 1
             progress.epoch_seconds = before + elapsed()
-            self.job.report(len(batch[0]), f"{place} batch {progress.step - first}/{end - first}")
-            self._save_if_due(epoch_ends=progress.step == end)
+            job.report(n, f"{place} batch {progress.step - first}/{end - first}")
+            self._heed()
+            if job.saver and job.saver.due(progress.step, epoch_ends=progress.step == end):
+                self._save()
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
         """The next batch, while looking whether to stop: workers that hang give none for a long time."""
@@ -200,22 +211,25 @@ class _Work:
             except RuntimeError as error:
                 if "timed out" not in str(error) or waited() > SILENCE:
                     raise
-            if self.job.stopping():
-                self._save_if_due()
+            if self.job.ranks.size == 1:  # several stop after the same step only
+                self._heed()
 
-    def _save_if_due(self, *, epoch_ends: bool = False) -> None:
-        """Write a checkpoint when it is time for one.
+    def _heed(self) -> None:
+        """Stop when somebody asks for it.
 
         Raises:
-            BaseException: What somebody asked to stop with; a checkpoint is written first.
+            BaseException: What was asked to stop with; a checkpoint is written first.
         """
-        saver, stop = self.job.saver, self.job.stopping()
-        if saver and (stop or saver.due(self.progress.step, epoch_ends=epoch_ends)):
+        if stop := self.job.ranks.agreed(self.job.stopping()):
+            with self.job.ranks.first_alone():
+                self._save()
+            raise stop
+
+    def _save(self) -> None:
+        if self.job.saver:
             self._take_stock()
             trainer = self.trainer
-            saver.save(self.progress, tensors_of(trainer.network, trainer.optimizer, trainer.scaler))
-        if stop:
-            raise stop
+            self.job.saver.save(self.progress, tensors_of(trainer.network, trainer.optimizer, trainer.scaler))
 
     def _take_stock(self) -> None:
         self.progress.seconds = self.before + self.elapsed()
@@ -247,21 +261,24 @@ class _Work:
         job, size = self.job, min(self.job.config.batch_size, self.progress.micro_batch)
         if not len(rows) or not views:
             return {}
-        if job.device.type == "cuda":
+        if job.device.type == "cuda" and job.ranks.size == 1:
             size = max(size, AT_ONCE)  # without gradients many more fit
+        mine = job.ranks.share(rows)  # in as many batches as the others have; the last may be empty
         while True:
-            steps = [(0, rows[start : start + size]) for start in range(0, len(rows), size)]
+            steps = [(0, mine[start : start + size]) for start in range(0, job.ranks.most(len(rows)), size)]
             photo_set = PhotoSet(photos, np.full((len(photos), 1), np.nan))
             loader = load_steps(photo_set, steps, workers=0, pin=job.device.type == "cuda")
             done = partial(self._predicted, what=what)
+            network = self.trainer.network
             try:
-                return outputs_of(self.trainer.network, loader, views, config=job.config, device=job.device, done=done)
+                found = outputs_of(network, loader, views, config=job.config, device=job.device, done=done)
             except Exception as error:
                 if not is_out_of_memory(error) or size <= min(job.config.batch_size, self.progress.micro_batch):
                     raise
-            size //= 2
+                size //= 2
+            else:
+                return {view: job.ranks.joined(outputs, len(rows)) for view, outputs in found.items()}
 
     def _predicted(self, n: int, what: str) -> None:
-        self.job.report(n, what)
-        if self.job.stopping():
-            self._save_if_due()
+        self.job.report(n * self.job.ranks.size, what)
+        self._heed()

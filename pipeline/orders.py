@@ -12,7 +12,7 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from heads.task import Task
 from pipeline.checkpoints import Checkpoints, machine_of
 from pipeline.config import TrainConfig
 from pipeline.entries import open_array
-from pipeline.errors import ArtifactError, PipelineError
+from pipeline.errors import ArtifactError, ConfigError, PipelineError
 from pipeline.files import SCHEMA, Arrays, write_arrays, write_bytes, write_json
 from pipeline.fold import FoldJob
 from pipeline.fold_data import FoldData, FoldResult
@@ -34,6 +34,7 @@ from pipeline.link import Teller, Watch
 from pipeline.locks import locked
 from pipeline.plan import code_digest, weights_digest
 from pipeline.progress import heard_by, minutes, say
+from pipeline.ranks import ALONE, Ranks
 from pipeline.recover import run_patiently
 from pipeline.state import Row
 from pipeline.store import Run
@@ -130,43 +131,69 @@ def _watched(order: FoldOrder) -> tuple[str, str]:
 
 
 def train_fold(
-    order: FoldOrder, advance: Callable[[int, str], None], skip: Callable[[int], None], stopping: Stopping
+    order: FoldOrder,
+    advance: Callable[[int, str], None],
+    skip: Callable[[int], None],
+    stopping: Stopping,
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Train one fold in this process, from its newest checkpoint on, and keep it.
+    """Train one fold in this process, from its newest checkpoint on, and keep it; or take part, as one of ``ranks``.
 
     Raises:
         PipelineError: Another process trains it, a file cannot be seen or written, or settings do not fit.
         BaseException: What ``stopping`` gave; a checkpoint is kept.
     """
     run, config = order.run, order.config
-    with locked(run.fold_lock(order.fold), order.name, patience=PATIENCE), _threads(order.threads):
-        if stop := stopping():
+    lock = locked(run.fold_lock(order.fold), order.name, patience=PATIENCE) if ranks.first else nullcontext()
+    with lock, _threads(order.threads):
+        if stop := ranks.agreed(stopping()):
             raise stop
-        if run.fold_done(order.fold):
+        if ranks.same(run.fold_done(order.fold)):
             return  # by a process that outlived its command
         if order.weights != weights_digest(config.weights):
             raise ArtifactError(f"{config.weights} on {socket.gethostname()} is another file than where this began")
         task = Task.of(*map(head_named, order.heads), objective=config.objective or None, bins=config.bins)
         photos, test = open_array(order.photos), open_array(order.test)
-        device = _device(order.device)
-        saver = Checkpoints(run.checkpoints, order.fold, order.settings, machine_of(device), config.checkpoint_every)
+        device = ranks.device(_device(order.device))
+        machine = machine_of(device, ranks.size)
+        saver = Checkpoints(run.checkpoints, order.fold, order.settings, machine, config.checkpoint_every)
         job = FoldJob(
             task,
             FoldData(order.fold, photos, order.values, order.train, order.held_out, test),
             config,
             device,
             0 if multiprocessing.current_process().daemon else order.workers,  # daemons may have no children
-            smallest_micro_batch(order),
+            smallest_micro_batch(order) if ranks.size == 1 else config.batch_size,
             lambda n, text: advance(n, f"{order.place} {text}"),
             say_epoch,
             skip,
-            saver,
+            saver if ranks.first else None,
             stopping,
+            ranks,
         )
         result = run_patiently(job)
-        keep(order, task, result)
-        saver.clear()
+        if ranks.first:
+            keep(order, task, result, ranks.size)
+            saver.clear()
         say(f"{order.place} done in {minutes(result.progress.seconds)}")
+
+
+def follow(ranks: Ranks, device: torch.device) -> None:
+    """Take part in all folds that the first process names, as one of the others.
+
+    Raises:
+        ConfigError: The code here is not that of the first process.
+        RankError: Another process has gone.
+    """
+    with ranks.together(device):
+        while (named := ranks.same(None)) is not None:
+            code, order = named
+            if code != code_digest():
+                raise ConfigError(
+                    f"process {ranks.rank} has other code ({code_digest()}, not {code}); install the same"
+                )
+            with noted() as stopping:
+                train_fold(order, lambda n, text: None, lambda n: None, stopping, ranks)
 
 
 @contextmanager
@@ -205,7 +232,7 @@ def say_epoch(row: Row) -> None:
     )
 
 
-def keep(order: FoldOrder, task: Task, result: FoldResult) -> None:
+def keep(order: FoldOrder, task: Task, result: FoldResult, processes: int) -> None:
     """Write what a fold gave; its JSON comes last and marks it as kept."""
     from safetensors.torch import save
 
@@ -223,6 +250,7 @@ def keep(order: FoldOrder, task: Task, result: FoldResult) -> None:
         "files": run.checksums([f"fold{fold}.safetensors", f"fold{fold}.npz"]),
         "device": torch.device(order.device).type,
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "absolute_errors": result.absolute_errors,
         **dataclasses.asdict(result.progress),
     }

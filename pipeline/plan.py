@@ -27,13 +27,15 @@ from pipeline.folds import fold_digest, make_folds, require_classes
 from pipeline.images import PREFETCHED
 from pipeline.layouts import load_dataset, persons_of
 from pipeline.network import try_network
+from pipeline.ranks import ALONE, Ranks
 from pipeline.samples import Dataset, labelled_rows, list_digest
 
 SHARED_MEMORY = Path("/dev/shm")  # where workers hand over what they prepared
 # settings that may differ between the folds of one run
 FREE = ("cache", "cache_gib", "checkpoint_every", "device", "note", "workers")
+ROOMS = ("augment", "batchnorm", "engine", "fold", "images", "network", "ranks")
 # the code that decides what a fold learns and predicts
-CODE = ("heads", *(f"pipeline/{name}.py" for name in ("augment", "engine", "fold", "images", "network")))
+CODE = ("heads", *(f"pipeline/{name}.py" for name in ROOMS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Plan:
         folds: (N,) fold in which each photo is held out.
         values: (N, H) values of the heads, NaN = not labelled.
         device: Where to run.
+        ranks: The processes that train each network together.
         photo_bytes: ``train`` and ``eval`` -> fingerprint of what the photos contain; known once they were looked at.
     """
 
@@ -57,6 +60,7 @@ class Plan:
     values: FloatArray
     device: torch.device
     photo_bytes: dict[str, str] = field(default_factory=dict)
+    ranks: Ranks = ALONE
 
     @property
     def labelled(self) -> IntArray:
@@ -104,7 +108,7 @@ def weights_digest(weights: str) -> str:
     return hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16] if Path(weights).is_file() else weights
 
 
-def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path) -> Plan:
+def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path, ranks: Ranks = ALONE) -> Plan:
     """Load the data, decide the folds and check that the heads can be learnt from them.
 
     Raises:
@@ -112,7 +116,7 @@ def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path) -> Plan:
         HeadError: The heads or their objective are not.
     """
     task = Task.of(*heads, objective=config.objective or None, bins=config.bins)
-    device = choose_device(config.device)
+    device = ranks.device(choose_device(config.device))
     data = load_dataset(root, fixes=config.fixes, no_fixes=config.no_fixes)
     for head in task.heads:
         labelled_rows(head, data.samples)
@@ -121,7 +125,7 @@ def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path) -> Plan:
         require_classes(head, data.samples, folds)
     try_network(config, task.n_outputs)  # what does not fit shows now, not after the photos are read
     values = np.stack([head.values(data.samples.columns) for head in task.heads], axis=1)
-    return Plan(task, config, data, folds, values, device)
+    return Plan(task, config, data, folds, values, device, ranks=ranks)
 
 
 def worker_count(config: TrainConfig, device: torch.device) -> int:
@@ -147,13 +151,14 @@ def describe(plan: Plan) -> str:
     """The plan in two lines."""
     data, config = plan.data, plan.config
     names = "+".join(head.name for head in plan.task.heads)
+    together = f", {plan.ranks.size} processes together" if plan.ranks.size > 1 else ""
     fixes = "fixes off" if config.no_fixes else f"label fixes: {data.fixed}"
     lines = [
         f"{data.layout} data: {persons_of(data)} people, {len(data.samples.ids)} photos, "
         f"{len(data.test_ids)} to predict, {fixes}",
         *data.remarks,
         f"{names} ({', '.join(plan.task.names)}): {config.backbone} {config.image_size} px, "
-        f"{config.folds} folds x {config.epochs} epochs on {plan.device.type}",
+        f"{config.folds} folds x {config.epochs} epochs on {plan.device.type}{together}",
     ]
     return "\n".join(lines)
 

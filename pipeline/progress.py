@@ -51,6 +51,11 @@ def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
         _LISTENER.reset(token)
 
 
+def fall_silent() -> None:
+    """Print nothing from now on: another process speaks for this one."""
+    CONSOLE.quiet = True
+
+
 @dataclass(frozen=True, slots=True)
 class Display:
     """How far a job is.

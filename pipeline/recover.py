@@ -43,17 +43,21 @@ def run_patiently(job: FoldJob) -> FoldResult:
     Neither changes what is learnt: a step keeps its batch, and workers only prepare it.
 
     Raises:
-        ConfigError: Not even two photos fit into memory.
+        ConfigError: Not even two photos fit into memory, or other processes train with this one.
     """
     while True:
         counted = _Counted(job)
         try:
             return replace(job, report=counted.report, skip=counted.skip).run()
         except OutOfMemory as error:
+            _require_alone(
+                job, f"out of memory on {job.device}", f"a smaller --batch-size than {job.config.batch_size}, or more"
+            )
             lesser, why = _smaller(job, error)
         except (RuntimeError, OSError, MemoryError) as error:
             if not job.workers or not (cause := worker_fault(str(error))):
                 raise
+            _require_alone(job, cause, f"fewer --workers than {job.workers}, or other")
             lesser = replace(job, workers=job.workers // 2)
             why = f"{cause}; going on with {many(lesser.workers, 'worker')} instead of {job.workers}"
         say(why)  # only here are the frames gone that held the network's memory
@@ -62,6 +66,15 @@ def run_patiently(job: FoldJob) -> FoldResult:
             torch.cuda.empty_cache()
         job.skip(-counted.seen)
         job = lesser
+
+
+def _require_alone(job: FoldJob, what: str, remedy: str) -> None:
+    """Refuse to go on with less where other processes wait for this one's part of the step."""
+    if job.ranks.size > 1:
+        raise ConfigError(
+            f"{what}, and {job.ranks.size} processes cannot go on with less; use {remedy} processes; "
+            "the last checkpoint is kept"
+        ) from None
 
 
 def _smaller(job: FoldJob, error: OutOfMemory) -> tuple[FoldJob, str]:

@@ -101,6 +101,7 @@ class FoldFacts(Training):
     files: dict[FileName, str]
     device: str
     threads: NotRequired[Count]
+    processes: NotRequired[Count]
     absolute_errors: dict[Name, Annotated[tuple[Number, Annotated[int, Field(ge=1, lt=2**63)]], Field(strict=False)]]
     history: Annotated[list[dict[str, Number]], Field(min_length=1)]
 

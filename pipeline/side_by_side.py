@@ -19,6 +19,7 @@ from pipeline.orders import DONE, STOPPED, FoldOrder, train_elsewhere
 from pipeline.plan import code_digest
 from pipeline.pools import Pool, Side
 from pipeline.progress import Display, counted, heard_by, say
+from pipeline.ranks import ALONE, Ranks
 
 GLANCE = 0.2  # seconds between two looks at what the folds tell
 LONG = 60.0  # seconds without any fold at work after which something is said
@@ -176,15 +177,20 @@ class Work:
 
 
 def one_after_another(
-    orders: Sequence[FoldOrder], total: int, train: Callable[..., None], kept: Callable[[FoldOrder], None]
+    orders: Sequence[FoldOrder],
+    total: int,
+    train: Callable[..., None],
+    kept: Callable[[FoldOrder], None],
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Train folds in this process.
+    """Train folds in this process, and in those that take part in each.
 
     Args:
         orders: The folds.
         total: Photos that they will see.
         train: ``pipeline.orders.train_fold``.
         kept: Called with each fold that is trained and kept.
+        ranks: The processes that train each network together; the others do what this one, the first, names.
 
     Raises:
         PipelineError: A fold failed; those after it are not begun.
@@ -194,8 +200,10 @@ def one_after_another(
         for order in orders:
             prefix = f"{order.run.name}: " if several else ""
             with noted() as stopping, heard_by(lambda line, prefix=prefix: say(prefix + line)):  # type: ignore[misc]
-                train(order, display.advance, display.skip, stopping)
+                ranks.same((code_digest(), order))
+                train(order, display.advance, display.skip, stopping, ranks)
             kept(order)
+    ranks.same(None)
 
 
 def side_by_side(

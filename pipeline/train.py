@@ -198,7 +198,9 @@ def _train_lacking(wanted: Sequence[tuple[Plan, Run, list[int]]], cache: PhotoCa
         made = [_orders(plan, cache, held, run, folds, side) for plan, run, folds in wanted if folds]
         orders, total = [order for part, _ in made for order in part], sum(photos for _, photos in made)
         if side.alone:
-            one_after_another(orders, total, train_fold, kept)
+            ranks = wanted[0][0].ranks
+            with ranks.together(wanted[0][0].device):
+                one_after_another(orders, total, train_fold, kept, ranks)
         elif orders:
             failures = side_by_side(orders, total, side, kept)
     if failures:

@@ -21,6 +21,7 @@ RESERVED = {
 }
 # from the top of the line to its foot; nobody imports from a floor above
 FLOORS = [
+    {"__main__"},
     {"cli"},
     {"cli_checks", "cli_cache"},
     {"demo"},
@@ -32,9 +33,10 @@ FLOORS = [
     {"fold", "precision"},
     {"fold_data"},
     {"engine"},
+    {"ranks"},
     {"cache"},
     {"network", "images", "folds", "layouts", "store", "pictures", "demo_data", "checkpoints", "contents", "entries"},
-    {"augment", "schema", "opening", "locks", "state", "stored", "link"},
+    {"augment", "batchnorm", "schema", "opening", "locks", "state", "stored", "link"},
     {"files"},
     {"competition", "fixes", "drawing"},
     {"inside"},
@@ -42,7 +44,7 @@ FLOORS = [
     {"canvas"},
     {"samples"},
     {"options", "findings"},
-    {"tables", "config", "progress", "interrupts"},
+    {"tables", "config", "progress", "interrupts", "launch"},
     {"reading", "terminal"},
     {"errors"},
 ]

@@ -24,7 +24,10 @@ def copy(data: Path, tmp_path: Path) -> Path:
 
 
 # a claim without folds, and the file that locks a run: neither is in the way of the next try
-LEFT = ("settings.json",)
+LEFT = (
+    "precision.json",
+    "settings.json",
+)
 
 
 def first_person(root: Path) -> Path:
@@ -207,11 +210,11 @@ def test_a_full_disk_is_one_line_and_the_finished_fold_is_kept(
 
     monkeypatch.setattr("pipeline.contents.SETTLED", float("inf"))  # whether photos are remembered depends on the time
     monkeypatch.setattr("pipeline.files.os.fsync", full)
-    code, _, err = cli("train-head", "mask", "--data", data, *TINY, "--artifacts", tmp_path)
+    code, _, err = cli("train-head", "mask", "--data", data, *TINY, "--precision", "fp32", "--artifacts", tmp_path)
     expect_one_line(code, err, "cannot write .*: the disk is full; free some space and run the same command again")
     assert {file.suffix for file in tmp_path.rglob(".*")} == {".lock"}
     monkeypatch.undo()
-    code, out, _ = cli("train-head", "mask", "--data", data, *TINY, "--artifacts", tmp_path)
+    code, out, _ = cli("train-head", "mask", "--data", data, *TINY, "--precision", "fp32", "--artifacts", tmp_path)
     assert code == 0
     assert "folds are there already" in out
 

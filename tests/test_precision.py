@@ -87,15 +87,16 @@ def test_a_run_keeps_the_precision_that_it_began_in(
     seconds = dict.fromkeys(("fp32", "fp32-contiguous", "bf16-contiguous"), 1.0) | {"bf16": 0.5}
     asked = pretend(monkeypatch, seconds)
     run = Run(train(data, tmp_path, "mask", precision="auto"))
-    assert run.info()["config"]["precision"] == "bf16"
+    assert run.settings()["config"]["precision"] == "bf16"
     (tmp_path / "precision.json").unlink()
-    seconds["fp32"], _ = 0.1, asked.clear()
+    seconds["fp32"] = 0.1
+    asked.clear()
     run.drop_fold(1)
     (run.folder / "run.json").rename(tmp_path / "kept.json")
     (run.folder / "fold1.json").write_bytes(b"")  # as after a kill: work is there, the run is not whole
     train(data, tmp_path, "mask", precision="auto")
     assert asked == []
-    assert run.info()["config"]["precision"] == "bf16"
+    assert run.settings()["config"]["precision"] == "bf16"
     with pytest.raises(ArtifactError, match="precision was bf16, is fp32"):
         train(data, tmp_path, "mask", precision="fp32")
 
@@ -106,7 +107,7 @@ def test_every_precision_trains_and_predicts_in_its_layout(name: str) -> None:
     config = replace(CONFIG, precision=name)
     network = build_network(config, TASK.n_outputs)
     seen: list[tuple[bool, torch.dtype]] = []
-    network.backbone.register_forward_hook(  # type: ignore[operator]
+    network.backbone.register_forward_hook(
         lambda module, given, out: seen.append((given[0].is_contiguous(memory_format=torch.channels_last), out.dtype))
     )
     optimizer = make_optimizer(network, config)
