@@ -111,8 +111,11 @@ class PhotoCache:
         Raises:
             ArtifactError: It has none.
         """
-        for _, what in evict(self.folder, self.limit - need, self.held):
-            say(f"removed from {self.folder}: {what}")
+        try:
+            for _, what in evict(self.folder, self.limit - need, self.held):
+                say(f"removed from {self.folder}: {what}")
+        except ArtifactError as error:  # another user's, in a shared folder: no reason not to train
+            say(f"{error}; it stays")
         total = need + sum(file.stat().st_size for file in self.folder.glob("*.npy") if file != entry.array)
         if total > self.limit:
             say(

@@ -137,11 +137,11 @@ def test_memory_that_fails_later_loses_only_the_steps_since_the_checkpoint(
 ) -> None:
     honest, calls = Trainer.step, []
 
-    def step(trainer: Trainer, number: int, batch: tuple[Tensor, Tensor]) -> float:
+    def step(trainer: Trainer, number: int, batch: tuple[Tensor, Tensor], whole: int) -> float:
         calls.append((number, trainer.micro_batch))
         if len(calls) == 4:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return honest(trainer, number, batch)
+        return honest(trainer, number, batch, whole)
 
     monkeypatch.setattr(Trainer, "step", step)
     train(data, tmp_path, "mask", batch_size=16, checkpoint_every=2)
