@@ -13,6 +13,7 @@ from hypothesis import settings
 from tests.builders import write_competition
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks are faster so; before torch is imported
 # a busy machine is no failure, and every run of the suite tries the same cases
 settings.register_profile("calm", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("calm")

@@ -283,8 +283,24 @@ def test_a_real_cluster_of_two_workers_gives_the_same_bytes(
 
 @pytest.mark.slow
 def test_killed_processes_mean_fewer_and_a_killed_command_leaves_none(data: Path, tmp_path: Path) -> None:
-    flags = ["train-head", "mask", "--data", data, *TINY, "--device", "cpu", "--threads", "1", "--epochs", "60"]
-    assert pipe(*flags, "--artifacts", tmp_path / "serial").wait() == 0
+    flags = [
+        "train-head",
+        "mask",
+        "--data",
+        data,
+        *TINY,
+        "--precision",
+        "fp32",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--epochs",
+        "60",
+    ]
+    serial = pipe(*flags, "--artifacts", tmp_path / "serial")
+    output, _ = serial.communicate(timeout=120)
+    assert serial.returncode == 0, output
     run = Run(tmp_path / "far" / "runs" / "mask")
     command = pipe(*flags, "--artifacts", tmp_path / "far", "--jobs", 2)
     owner = begun(run)
@@ -296,6 +312,9 @@ def test_killed_processes_mean_fewer_and_a_killed_command_leaves_none(data: Path
     command = pipe(*flags, "--artifacts", tmp_path / "far", "--jobs", 2, "--fresh")
     owner = begun(run)
     command.kill()
+    command.wait()
+    assert command.stdout
+    command.stdout.close()  # its processes hold the other end and live on
     again = pipe(*flags, "--artifacts", tmp_path / "far", "--jobs", 2)  # its processes still train
     output, _ = again.communicate(timeout=120)
     assert again.returncode == 0, output
