@@ -15,7 +15,7 @@ test: $(STAMP)  ## lint, types, tests
 	$(BIN)/pytest
 
 test-slow: $(STAMP)  ## trainings on a real Dask cluster and a real Ray, killed processes
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 0
 
 docs: $(STAMP)  ## write docs/cli.md anew from --help
 	$(BIN)/python docs/make_cli.py

@@ -62,7 +62,19 @@ def test_another_seed_gives_other_bytes_on_the_same_folds(artifacts: Path, data:
 def test_fold_by_fold_equals_all_at_once(artifacts: Path, data: Path, tmp_path: Path, cli: Cli) -> None:
     for fold in (2, 0, 1):
         code, out, err = cli(
-            "train-head", "age", "--data", data, *TINY, "--fold", fold, "--artifacts", tmp_path, "--device", "cpu"
+            "train-head",
+            "age",
+            "--data",
+            data,
+            *TINY,
+            "--fold",
+            fold,
+            "--artifacts",
+            tmp_path,
+            "--device",
+            "cpu",
+            "--precision",
+            "fp32",
         )
         assert (code, err) == (0, "")
     assert "finished" in out
