@@ -26,8 +26,6 @@ from pipeline.config import TrainConfig
 from pipeline.engine import (
     Trainer,
     choose_device,
-    make_optimizer,
-    make_scaler,
     outputs_of,
     peak_memory,
     seed_everything,
@@ -127,8 +125,7 @@ def main() -> None:
                 config = TrainConfig.load(None, config.as_dict() | {"precision": timing.chosen})
             seed_everything(0)
             network = build_network(config, task.n_outputs).to(device)
-            optimizer, scaler = make_optimizer(network, config), make_scaler(config.precision, device)
-            trainer = Trainer(network, task, optimizer, config, device, 10**6, config.batch_size, scaler)
+            trainer = Trainer.of(network, task, config, device, 10**6, config.batch_size)
             light = PhotoSet(photos, values, Augmentation("light", (0,)))
             line = compare(trained(trainer), light, given.steps, given.rounds, trainer)
             print(f"{backbone:<22} {config.precision:<16} train {line}", flush=True)

@@ -44,7 +44,7 @@ from heads.registry import HEADS, LABELS
 from heads.task import Task
 from pipeline import findings
 from pipeline.config import TrainConfig
-from pipeline.engine import Trainer, make_optimizer, make_scaler
+from pipeline.engine import Trainer
 from pipeline.errors import ArtifactError, PipelineError
 from pipeline.files import checksum, write_csv
 from pipeline.fixes import apply_fixes, read_fixes
@@ -159,8 +159,7 @@ def go_on(file: Path, *, mend: bool = False) -> None:
     job = checkpointed_job(file.parent)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            optimizer, scaler = make_optimizer(network, job.config), make_scaler("fp32", job.device)
-            begun = job.begin(Trainer(network, job.task, optimizer, job.config, job.device, 8, 32, scaler))
+            begun = job.begin(Trainer.of(network, job.task, job.config, job.device, 8, 32))
     finally:
         for part, content in kept.items():
             part.write_bytes(content)

@@ -81,6 +81,9 @@ class PhotoCache:
         """
         key = hashlib.sha256(repr((READER, size, content)).encode()).hexdigest()[:32]
         entry = Entry(self.folder, key)
+        if key in self.held:  # this command has looked at every byte of it already
+            yield CachedPhotos(entry.array)
+            return
         with in_use(entry.lock):
             self.held.add(key)
             try:

@@ -119,6 +119,14 @@ class Trainer:
     ranks: Ranks = ALONE
     spread: nn.Module | None = None
 
+    @classmethod
+    def of(
+        cls, network: nn.Module, task: Task, config: TrainConfig, device: torch.device, total_steps: int, micro: int
+    ) -> Trainer:
+        """The network with a fresh optimiser and loss scale, for micro-batches of ``micro`` photos."""
+        optimizer, scaler = make_optimizer(network, config), make_scaler(config.precision, device)
+        return cls(network, task, optimizer, config, device, total_steps, micro, scaler)
+
     def step(self, number: int, batch: Batch, whole: int | None = None) -> float:
         """Learn from one batch of ``whole`` photos, of which this process has its share; return the sum of all losses.
 

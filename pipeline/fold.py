@@ -25,8 +25,6 @@ from pipeline.engine import (
     head_scores,
     is_out_of_memory,
     learning_rate,
-    make_optimizer,
-    make_scaler,
     outputs_of,
     peak_memory,
     probabilities,
@@ -41,8 +39,7 @@ from pipeline.ranks import ALONE, Ranks
 from pipeline.state import Progress, Row, restore, tensors_of
 
 Report = Callable[[int, str], None]
-AT_ONCE = 512  # photos that a GPU predicts at once, if its memory holds them
-SILENCE = 300  # seconds without a batch after which workers are given up: a full shared memory loses batches silently
+AT_ONCE = {"cuda": 512}  # photos that are predicted at once, if memory holds them: without gradients many more fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +95,7 @@ class FoldJob:
         progress = Progress(self.micro_batch)
         try:
             network = build_network(config, self.task.n_outputs).to(self.device)
-            optimizer, scaler = make_optimizer(network, config), make_scaler(config.precision, self.device)
-            trainer = Trainer(network, self.task, optimizer, config, self.device, len(steps), self.micro_batch, scaler)
+            trainer = Trainer.of(network, self.task, config, self.device, len(steps), self.micro_batch)
             progress = self.begin(trainer)
             if not self.ranks.first:
                 seed_everything(*self.key, self.ranks.rank, progress.step)  # else all would drop out alike
@@ -174,7 +170,8 @@ class _Work:
         photos = PhotoSet(job.data.photos, job.data.values, Augmentation(config.augment, job.key))
         job.skip(sum(len(rows) for _, rows in steps[: progress.step]) + len(progress.history) * len(job.data.held_out))
         shares = [(epoch, job.ranks.share(rows)) for epoch, rows in steps[progress.step :]]
-        batches = iter(load_steps(photos, shares, job.workers, pin=job.device.type == "cuda"))
+        heed = self._heed if job.ranks.size == 1 else lambda: None  # several stop after the same step only
+        batches = load_steps(photos, shares, job.workers, pin=job.device.type == "cuda", heed=heed)
         sizes = [len(rows) for _, rows in steps]
         outputs = None
         for epoch in range(len(progress.history), config.epochs):
@@ -191,7 +188,7 @@ class _Work:
         self.trainer.network.train()
         elapsed, before = clock(), progress.epoch_seconds
         while progress.step < end:
-            batch = self._next(batches)
+            batch = next(batches)
             n = sizes[progress.step]
             progress.loss += self.trainer.step(progress.step, batch, n)
             progress.photos += n
@@ -201,18 +198,6 @@ class _Work:
             self._heed()
             if job.saver and job.saver.due(progress.step, epoch_ends=progress.step == end):
                 self._save()
-
-    def _next(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch, while looking whether to stop: workers that hang give none for a long time."""
-        waited = clock()
-        while True:
-            try:
-                return next(batches)
-            except RuntimeError as error:
-                if "timed out" not in str(error) or waited() > SILENCE:
-                    raise
-            if self.job.ranks.size == 1:  # several stop after the same step only
-                self._heed()
 
     def _heed(self) -> None:
         """Stop when somebody asks for it.
@@ -258,11 +243,10 @@ class _Work:
 
     def _predict(self, photos: Pixels, rows: IntArray, views: Sequence[str], what: str) -> dict[str, Tensor]:
         """View -> the (n, K) outputs for these rows; nothing where there is no row or no view."""
-        job, size = self.job, min(self.job.config.batch_size, self.progress.micro_batch)
+        job, least = self.job, min(self.job.config.batch_size, self.progress.micro_batch)
         if not len(rows) or not views:
             return {}
-        if job.device.type == "cuda" and job.ranks.size == 1:
-            size = max(size, AT_ONCE)  # without gradients many more fit
+        size = max(least, AT_ONCE.get(job.device.type, 0)) if job.ranks.size == 1 else least
         mine = job.ranks.share(rows)  # in as many batches as the others have; the last may be empty
         while True:
             steps = [(0, mine[start : start + size]) for start in range(0, job.ranks.most(len(rows)), size)]
@@ -273,9 +257,9 @@ class _Work:
             try:
                 found = outputs_of(network, loader, views, config=job.config, device=job.device, done=done)
             except Exception as error:
-                if not is_out_of_memory(error) or size <= min(job.config.batch_size, self.progress.micro_batch):
+                if not is_out_of_memory(error) or size <= least:
                     raise
-                size //= 2
+                size = max(least, size // 2)
             else:
                 return {view: job.ranks.joined(outputs, len(rows)) for view, outputs in found.items()}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +31,8 @@ from pipeline.opening import decoded, picture_bytes
 READER = f"1, Pillow {PIL.__version__}, OpenCV {cv2.__version__}"
 CHUNK = 256
 PREFETCHED = 2  # batches that a worker holds ready
-LOOK = 2  # seconds after which a wait for workers ends without a batch, so that one can look whether to stop
+LOOK = 2  # seconds between two looks whether to stop, while workers give nothing
+SILENCE = 300  # seconds without a batch after which workers are given up: a full shared memory loses batches silently
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -165,10 +167,26 @@ def training_steps(rows: IntArray, *, batch_size: int, epochs: int, key: tuple[i
 
 
 def load_steps(
-    photos: PhotoSet, steps: Sequence[tuple[int, IntArray]], workers: int, *, pin: bool = False
-) -> DataLoader[Any]:
-    """A loader that gives the batches of ``steps``, in order, prepared by ``workers`` processes."""
-    return DataLoader(
+    photos: PhotoSet,
+    steps: Sequence[tuple[int, IntArray]],
+    workers: int,
+    *,
+    pin: bool = False,
+    heed: Callable[[], None] = lambda: None,
+) -> Iterator[Batch]:
+    """The batches of ``steps``, in order, prepared by ``workers`` processes.
+
+    Args:
+        photos: Where they come from.
+        steps: (epoch, row numbers) each.
+        workers: How many processes; 0 = this one.
+        pin: Whether batches lie in memory from which a GPU can copy while it works.
+        heed: Called every few seconds while workers give nothing; it may raise, to stop.
+
+    Raises:
+        RuntimeError: Workers died, or gave nothing for minutes.
+    """
+    loader: DataLoader[Any] = DataLoader(
         photos,
         batch_size=None,
         sampler=cast(Any, list(steps)),
@@ -179,6 +197,19 @@ def load_steps(
         worker_init_fn=_quiet_worker,
         generator=torch.Generator(),  # else every loader draws from the random numbers that the network uses
     )
+    batches, last = iter(loader), time.monotonic()
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "timed out" not in str(error) or time.monotonic() - last > SILENCE:
+                raise
+            heed()
+        else:
+            yield batch
+            last = time.monotonic()
 
 
 def _quiet_worker(_: int) -> None:

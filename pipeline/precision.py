@@ -5,7 +5,6 @@ bf16 doubles the speed of ResNets on some CPUs and halves that of depthwise netw
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 
 from heads.task import Task
 from pipeline.config import PRECISIONS, TrainConfig
-from pipeline.engine import Trainer, clock, is_out_of_memory, make_optimizer, make_scaler
+from pipeline.engine import Trainer, clock, is_out_of_memory
 from pipeline.errors import ArtifactError
 from pipeline.files import SCHEMA, read_json, write_json
 from pipeline.images import Batch
@@ -23,7 +22,8 @@ from pipeline.network import build_network
 
 GAIN = 0.9  # an earlier candidate is taken when it reaches this share of the best: a tenth is not worth fewer digits
 ROUNDS = 3
-SECONDS = 10.0  # that the rounds may take in all, the first round apart
+LEAST = 2  # photos: batch normalisation cannot do with one
+STILL = 1e-9  # learning rate
 SOME = 16  # photos that stand for a whole batch on a CPU, which need not be filled as a GPU must
 
 
@@ -85,27 +85,31 @@ def choose_precision(task: Task, config: TrainConfig, device: torch.device, file
 
 
 def time_all(task: Task, config: TrainConfig, device: torch.device) -> dict[str, float]:
-    """Photos a second that each candidate trains: medians of rounds in which all take turns."""
+    """Photos a second that each candidate trains; 0 = it has no room or no kernels here.
+
+    When none has room for a batch, parts of it are timed, as the training will have to use.
+    """
     size = min(config.batch_size, SOME) if device.type == "cpu" else config.batch_size
+    while True:
+        rates = {name: _rate(task, replace(config, precision=name), device, size) for name in candidates(device)}
+        if any(rates.values()) or size <= LEAST:
+            return rates
+        size = max(LEAST, size // 2)
+
+
+def _rate(task: Task, config: TrainConfig, device: torch.device, size: int) -> float:
+    """Photos a second that one candidate trains: of a few steps the quickest, which other work disturbs least."""
+    steady = replace(config, weights="none", lr=STILL)  # noise must not make the loss grow
     batch = _batch(task, config, size)
-    seconds: dict[str, list[float]] = {name: [] for name in candidates(device)}
-    trainers = {name: _trainer(task, replace(config, precision=name), device, size) for name in seconds}
-    elapsed = clock()
-    for number in range(-1, ROUNDS):  # the first round builds kernels
-        for name, trainer in list(trainers.items()):
-            try:
-                took = _step(trainer, batch)
-            except RuntimeError as error:
-                if not is_out_of_memory(error) and device.type == "cpu":
-                    raise
-                del trainers[name]  # too large for this device, or without the kernels
-                continue
-            if number >= 0:
-                seconds[name].append(took)
-        if number >= 0 and elapsed() > SECONDS:
-            break
-    rates = {name: size / statistics.median(took) if took else 0.0 for name, took in seconds.items()}
-    return rates if any(rates.values()) else {"fp32": 1.0} | dict.fromkeys(list(rates)[1:], 0.0)
+    try:
+        network = build_network(steady, task.n_outputs).to(device).train()
+        trainer = Trainer.of(network, task, steady, device, 1, size)
+        _step(trainer, batch)  # builds kernels
+        return size / min(_step(trainer, batch) for _ in range(ROUNDS))
+    except RuntimeError as error:
+        if not is_out_of_memory(error) and device.type == "cpu":
+            raise
+        return 0.0
 
 
 def _step(trainer: Trainer, batch: Batch) -> float:
@@ -115,12 +119,6 @@ def _step(trainer: Trainer, batch: Batch) -> float:
     if trainer.device.type == "cuda":
         torch.cuda.synchronize()
     return elapsed()
-
-
-def _trainer(task: Task, config: TrainConfig, device: torch.device, size: int) -> Trainer:
-    network = build_network(replace(config, weights="none"), task.n_outputs).to(device).train()
-    optimizer, scaler = make_optimizer(network, config), make_scaler(config.precision, device)
-    return Trainer(network, task, optimizer, config, device, 100, size, scaler)
 
 
 def _batch(task: Task, config: TrainConfig, size: int) -> Batch:

@@ -84,9 +84,9 @@ def train_runs(
         try:
             lacking = []
             for plan, run in wanted:
+                plan = _decided(plan, None if fresh else run, cache, store, side, verbose=verbose)
                 if fresh:
                     run.clear()
-                plan = _decided(plan, run, cache, store, side, verbose=verbose)
                 lacking.append((plan, run, _lacking(plan, run, only=only)))
             _train_lacking(lacking, cache, side)
         except (KeyboardInterrupt, Terminated) as stop:
@@ -97,13 +97,13 @@ def train_runs(
             ) from None
 
 
-def _decided(plan: Plan, run: Run, cache: PhotoCache, store: Store, side: Side, *, verbose: bool) -> Plan:
+def _decided(plan: Plan, run: Run | None, cache: PhotoCache, store: Store, side: Side, *, verbose: bool) -> Plan:
     """The plan with what its photos contain, and with the precision that its run began in, or else the fastest."""
     paths = {"train": plan.data.samples.paths, "eval": plan.data.test_paths}
     plan = replace(plan, photo_bytes={part: cache.content(files) for part, files in paths.items()})
     if plan.config.precision != "auto":
         return plan
-    begun = run.settings()["config"].get("precision") if run.whole or run.has_work else None
+    begun = run.settings()["config"].get("precision") if run and (run.whole or run.has_work) else None
     if begun in PRECISIONS:
         return replace(plan, config=replace(plan.config, precision=begun))
     threads = torch.get_num_threads()

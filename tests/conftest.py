@@ -6,11 +6,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.builders import write_competition
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks are faster so; before torch is imported
@@ -65,27 +69,25 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     return root
 
 
-def train(data: Path, artifacts: Path, *heads: str, name: str | None = None, **settings: object) -> Path:
-    """Train a tiny network for real; the run's folder."""
+def planned(data: Path, *heads: str, **settings: object) -> Plan:
+    """What the training of a tiny network is going to do."""
     from heads.registry import head_named
     from pipeline.config import TrainConfig
     from pipeline.plan import make_plan
+
+    tiny = {"backbone": "test_resnet", "weights": "none", "image_size": 32, "epochs": 1, "folds": 3, "device": "cpu"}
+    # timed anew in every artifacts folder, the precision would differ between runs that are compared
+    config = TrainConfig.load(None, tiny | {"precision": "fp32"} | settings)
+    return make_plan([head_named(head) for head in heads], config, data)
+
+
+def train(data: Path, artifacts: Path, *heads: str, name: str | None = None, **settings: object) -> Path:
+    """Train a tiny network for real; the run's folder."""
     from pipeline.store import Store
     from pipeline.train import default_name, train_heads
 
-    tiny = {
-        "backbone": "test_resnet",
-        "weights": "none",
-        "image_size": 32,
-        "epochs": 1,
-        "folds": 3,
-        "device": "cpu",
-        "precision": "fp32",
-    }
-    config = TrainConfig.load(None, tiny | settings)
-    chosen = [head_named(head) for head in heads]
-    run = train_heads(make_plan(chosen, config, data), Store(artifacts), name or default_name(chosen, config))
-    return run.folder
+    plan = planned(data, *heads, **settings)
+    return train_heads(plan, Store(artifacts), name or default_name(plan.task.heads, plan.config)).folder
 
 
 def press_ctrl_c_in_fold_2(monkeypatch: pytest.MonkeyPatch) -> None:

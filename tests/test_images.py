@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,24 @@ def test_augmentation_is_a_function_of_seed_epoch_and_sample_alone(workers: int)
         torch.testing.assert_close(photo_set()[epoch, np.array([row])][0][0], got[epoch, row], rtol=0, atol=0)
     assert not torch.equal(got[0, 3], got[1, 3])
     assert not torch.equal(got[0, 3], photo_set((1, 1, 2))[0, np.array([3])][0][0])
+
+
+def test_workers_that_are_slow_give_all_batches_and_one_can_look_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, looks = PhotoSet.__getitem__, []
+
+    def slow(photos: PhotoSet, step: tuple[int, object]) -> object:
+        time.sleep(0.7)
+        return honest(photos, step)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PhotoSet, "__getitem__", slow)
+    monkeypatch.setattr("pipeline.images.LOOK", 0.3)
+    steps = [(0, np.array(rows)) for rows in ([3, 4], [0], [2, 1])]
+    got = [values[:, 0].tolist() for _, values in load_steps(photo_set(), steps, 1, heed=lambda: looks.append(1))]
+    assert got == [[3, 4], [0], [2, 1]]
+    assert len(looks) >= 3
+    monkeypatch.setattr("pipeline.images.SILENCE", 0.1)
+    with pytest.raises(RuntimeError, match="timed out"):
+        list(load_steps(photo_set(), steps, 1))
 
 
 def test_photos_in_a_file_are_not_sent_to_workers(tmp_path: Path) -> None:

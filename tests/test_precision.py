@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
 from heads.registry import HEADS
 from heads.task import Task
 from pipeline import precision
 from pipeline.config import PRECISIONS, TrainConfig
-from pipeline.engine import Trainer, autocast, make_optimizer, make_scaler, outputs_of
+from pipeline.engine import Trainer, autocast, make_optimizer, outputs_of
 from pipeline.errors import ArtifactError
 from pipeline.network import build_network
 from pipeline.precision import GAIN, choose_precision, fastest
@@ -75,7 +77,29 @@ def test_a_candidate_without_room_is_left_out(tmp_path: Path, monkeypatch: pytes
     assert max(map(len, timing.table().splitlines())) <= 80
 
 
-def test_real_steps_are_timed_in_turns(tmp_path: Path) -> None:
+def test_where_no_batch_fits_parts_are_timed_and_nothing_is_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, most = Trainer.step, 4
+
+    def step(trainer: Trainer, number: int, batch: tuple[torch.Tensor, torch.Tensor]) -> float:
+        if len(batch[0]) > most:
+            raise RuntimeError("out of memory")
+        return honest(trainer, number, batch)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    assert all(precision.time_all(TASK, CONFIG, CPU).values())
+    most = 1
+    timing = choose_precision(TASK, CONFIG, CPU, tmp_path / "precision.json")
+    assert (timing.chosen, set(timing.rates.values())) == ("fp32", {0.0})
+    assert not choose_precision(TASK, CONFIG, CPU, tmp_path / "precision.json").remembered
+
+
+def test_a_learning_rate_that_diverges_does_not_spoil_the_timing() -> None:
+    assert all(precision.time_all(TASK, replace(CONFIG, lr=1e30), CPU).values())
+
+
+def test_real_steps_are_timed(tmp_path: Path) -> None:
     timing = choose_precision(TASK, CONFIG, CPU, tmp_path / "precision.json")
     assert list(timing.rates) == [name for name in PRECISIONS if not name.startswith("fp16")]
     assert all(rate > 0 for rate in timing.rates.values())
@@ -110,8 +134,7 @@ def test_every_precision_trains_and_predicts_in_its_layout(name: str) -> None:
     network.backbone.register_forward_hook(
         lambda module, given, out: seen.append((given[0].is_contiguous(memory_format=torch.channels_last), out.dtype))
     )
-    optimizer = make_optimizer(network, config)
-    trainer = Trainer(network, TASK, optimizer, config, CPU, 10, 8, make_scaler(name, CPU))
+    trainer = Trainer.of(network, TASK, config, CPU, 10, 8)
     batch = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), torch.zeros(8, 1)
     trainer.step(0, batch)
     views = outputs_of(network, [batch], ["identity", "hflip"], config=config, device=CPU, done=lambda n: None)
@@ -149,3 +172,14 @@ def test_the_loss_scale_goes_into_a_checkpoint() -> None:
 def test_undecided_is_exact() -> None:
     with autocast("auto", CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_network_learns_and_predicts_what_the_plain_one_does(data: Path, tmp_path: Path) -> None:
+    plain, compiled = (Run(train(data, tmp_path / str(word), "mask", compile=word)) for word in (False, True))
+    probs = [run.load_predictions("mask", "oof", "identity").probs for run in (plain, compiled)]
+    np.testing.assert_allclose(probs[1], probs[0], atol=1e-3)
+    assert plain.info()["files"].keys() == compiled.info()["files"].keys()
+    weights = [load_file(run.folder / "fold0.safetensors") for run in (plain, compiled)]
+    assert weights[0].keys() == weights[1].keys()

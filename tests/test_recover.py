@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from heads.registry import HEADS
 from heads.task import Task
 from pipeline.config import TrainConfig
-from pipeline.engine import Trainer, is_out_of_memory, make_optimizer, make_scaler, parts_of
+from pipeline.engine import Trainer, is_out_of_memory, parts_of
 from pipeline.errors import ConfigError, Stopped
 from pipeline.images import PhotoSet
 from pipeline.network import Network
@@ -64,16 +64,7 @@ def test_accumulated_gradients_and_losses_are_those_of_the_whole_batch(micro_bat
         task = Task.of(HEADS["mask"], HEADS["gender"])
         network = Network(Plain(), task.n_outputs, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
         config = TrainConfig(weights="none")
-        trainer = Trainer(
-            network,
-            task,
-            make_optimizer(network, config),
-            config,
-            torch.device("cpu"),
-            10,
-            size,
-            make_scaler("fp32", torch.device("cpu")),
-        )
+        trainer = Trainer.of(network, task, config, torch.device("cpu"), 10, size)
         loss = trainer.step(0, (pixels, values))
         found[size] = loss, [p.grad for p in network.parameters()]
     assert found[micro_batch][0] == pytest.approx(found[37][0], rel=1e-5)
@@ -122,6 +113,28 @@ def test_out_of_memory_halves_what_goes_at_once_says_so_and_keeps_it(
     assert max(sizes[2:]) == 8
     assert run.info()["micro_batch"] == 8
     assert len(run.load_predictions("mask", "oof", "identity").ids) == 126
+
+
+def test_as_many_are_predicted_at_once_as_memory_holds(
+    artifacts: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, seen = Network.forward, []
+
+    def forward(network: Network, pixels: Tensor) -> Tensor:
+        if not network.training:
+            seen.append(len(pixels))
+            if len(pixels) > 40:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+        return honest(network, pixels)
+
+    monkeypatch.setattr(Network, "forward", forward)
+    monkeypatch.setattr("pipeline.fold.AT_ONCE", {"cpu": 160})
+    probs = [
+        Run(folder).load_predictions("gender", "oof", "hflip").probs
+        for folder in (train(data, tmp_path, "gender"), artifacts / "runs" / "gender")
+    ]
+    np.testing.assert_allclose(probs[0], probs[1], atol=1e-5)
+    assert {42, 40} <= set(seen)  # the 42 held out at once, then in parts
 
 
 def test_not_even_two_photos_fit(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,20 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from heads.registry import HEADS
 from pipeline import link
 from pipeline.cache import cache_of
-from pipeline.config import TrainConfig
 from pipeline.errors import ArtifactError, ConfigError, FoldError
 from pipeline.files import file_checksum
 from pipeline.interrupts import never
 from pipeline.link import Command, Listener, Teller, Watch
 from pipeline.orders import DONE, FAILED, STOPPED, FoldOrder, train_elsewhere, train_fold
-from pipeline.plan import Plan, code_digest, make_plan
+from pipeline.plan import code_digest
 from pipeline.pools import Side
 from pipeline.store import Run, Store
 from pipeline.train import Wanted, _orders, train_runs
-from tests.conftest import TINY, Cli
+from tests.conftest import TINY, Cli, planned
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,19 +34,6 @@ ROOT = Path(__file__).parent.parent
 def result(folder: Path) -> dict[str, str]:
     """Checksums of everything a run predicts and knows, apart from what tells the time."""
     return {f.name: file_checksum(f) for f in sorted(folder.iterdir()) if f.suffix in (".npz", ".safetensors")}
-
-
-def planned(data: Path, head: str, **settings: object) -> Plan:
-    tiny = {
-        "backbone": "test_resnet",
-        "weights": "none",
-        "image_size": 32,
-        "epochs": 1,
-        "folds": 3,
-        "device": "cpu",
-        "precision": "fp32",
-    }
-    return make_plan([HEADS[head]], TrainConfig.load(None, tiny | settings), data)
 
 
 def ordered(data: Path, root: Path, **settings: object) -> FoldOrder:

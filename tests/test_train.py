@@ -14,7 +14,7 @@ from ensemble.predictions import Predictions
 from heads.registry import HEADS
 from heads.task import Task
 from pipeline.config import TrainConfig
-from pipeline.engine import Trainer, learning_rate, make_optimizer, make_scaler
+from pipeline.engine import Trainer, learning_rate
 from pipeline.errors import ArtifactError, ConfigError, Stopped
 from pipeline.folds import make_folds
 from pipeline.images import VIEWS, read_resized
@@ -236,16 +236,7 @@ def test_a_network_learns_what_can_be_learnt() -> None:
     network = build_network(config, task.n_outputs)
     values = torch.arange(64).remainder(2).float()[:, None]
     pixels = (torch.rand(64, 3, 32, 32) * 60 + values[:, :, None, None] * 120).to(torch.uint8)
-    trainer = Trainer(
-        network,
-        task,
-        make_optimizer(network, config),
-        config,
-        torch.device("cpu"),
-        20,
-        64,
-        make_scaler("fp32", torch.device("cpu")),
-    )
+    trainer = Trainer.of(network, task, config, torch.device("cpu"), 20, 64)
     network.train()
     losses = [trainer.step(step, (pixels, values)) / 64 for step in range(20)]
     assert losses[-1] < 0.2 < losses[0]

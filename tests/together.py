@@ -13,6 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from heads.registry import HEADS
 from heads.task import Task
 from pipeline.batchnorm import span_processes
 from pipeline.config import TrainConfig
-from pipeline.engine import Trainer, make_optimizer, make_scaler
+from pipeline.engine import Trainer
 from pipeline.interrupts import Terminated
 from pipeline.network import build_network
 from pipeline.ranks import ALONE, Ranks
@@ -88,10 +89,8 @@ def a_step_is_that_of_one_process(ranks: Ranks) -> None:
             torch.manual_seed(ranks.rank if who.size > 1 else 0)  # the first one's weights count
             network = build_network(config, task.n_outputs)
             network.add_module("idle", nn.Linear(3, 3))
-            optimizer = make_optimizer(network, config)
             spread = who.spread(network, CPU, 32)
-            scaler = make_scaler("fp32", CPU)
-            trainer = Trainer(network, task, optimizer, config, CPU, 10, n, scaler, who, spread)
+            trainer = replace(Trainer.of(network, task, config, CPU, 10, n), ranks=who, spread=spread)
             network.train()
             mine = who.share(np.arange(n))
             for step in range(2):
