@@ -154,18 +154,21 @@ def table(folder: Path, members: int, rows: int) -> list[list[Any]]:
 
 
 def plot(found: list[list[Any]], file: Path) -> None:
-    """Seconds and memory over the size of the files, a line a task."""
+    """Seconds and memory, a line a task: above over members of equally many rows, below over rows of equally many."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5))
-    for task in TASKS:
-        of_task = sorted((row[0] * row[1] * ROW / 1e9, row[3], row[5]) for row in found if row[2] == task)
-        for axis, column in zip(axes, (1, 2), strict=True):
-            axis.plot([row[0] for row in of_task], [row[column] for row in of_task], "o-", label=task)
-    for axis, label in zip(axes, ("seconds", "highest memory, MiB"), strict=True):
-        axis.set(xlabel="GB on disk", ylabel=label, xscale="log")
-    axes[0].set_yscale("log")
-    axes[0].legend(fontsize=7)
+    figure, axes = plt.subplots(2, 2, figsize=(11, 8))
+    for line, (varied, fixed) in zip(axes, ((0, 1), (1, 0)), strict=True):
+        sizes = {(row[fixed], row[varied]) for row in found}
+        most = max({size for size, _ in sizes}, key=lambda size: sum(other == size for other, _ in sizes))
+        for axis, column, label in zip(line, (3, 5), ("seconds", "highest memory, MiB"), strict=True):
+            for task in TASKS:
+                points = sorted((row[varied], row[column]) for row in found if row[2] == task and row[fixed] == most)
+                axis.plot(*zip(*points, strict=True), "o-", label=task)
+            ticks = sorted({row[varied] for row in found if row[fixed] == most})
+            axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+            axis.set(xlabel=f"{COLUMNS[varied]}, of {most:,} {COLUMNS[fixed]}", ylabel=label, ylim=(0, None))
+    axes[0][0].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(file, dpi=120)
 
