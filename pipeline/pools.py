@@ -5,6 +5,7 @@ Each engine gives the same thing, a function that takes a call and gives a ``con
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -13,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
@@ -159,16 +161,25 @@ def dask_pool(side: Side, jobs: int, device: str) -> Iterator[Pool]:
         yield Pool(client.get_executor(pure=False).submit, (dask.KilledWorker,))
 
 
+def _has_ray_token() -> bool:
+    """Whether Ray would find a token where its documentation says."""
+    return (Path.home() / ".ray" / "auth_token").is_file() or any(
+        name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    )
+
+
 @contextmanager
 def ray_pool(side: Side, jobs: int, device: str) -> Iterator[Pool]:
     """The workers of a running Ray; each fold asks for its threads, and on a GPU for its share of one."""
+    if _has_ray_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # `ray start` looks for a token itself, `ray.init` does not
     try:
         ray: Any = import_module("ray")  # its annotations do not know options as a dict
     except ImportError:
         raise ConfigError("--engine ray needs the library ray; pip install ray") from None
     silent = ConfigError(
-        f"no Ray answers at {side.address!r}; start one with `ray start --head --port 6379`, and give its address, as "
-        "--engine ray=HOST:6379"
+        f"no Ray answers at {side.address!r}, or it wants a token that is not here (`ray get-auth-token` on its "
+        "machine); start one with `ray start --head --port 6379`, and give its address, as --engine ray=HOST:6379"
     )
     host, colon, port = side.address.removeprefix("ray://").rpartition(":")
     try:
