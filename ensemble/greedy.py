@@ -13,7 +13,6 @@ from ensemble.predictions import Array, Indices
 Losses = Callable[[Array], Array]  # (m, ...) what each of m votes says -> (m,) how bad it is
 
 BAGS = 20
-SHARE = 0.5  # of the members that are in a bag
 STEPS = 50  # selections after the start; a share is known to about 1 / STEPS
 PATIENCE = 5  # selections without a better vote: a step can be too long at first and right when shares are finer
 LEAST = 1e-9  # a loss that is lower by less is not better: rounding, or a member that is selected once more
@@ -21,36 +20,36 @@ FACTORS = 16  # of probabilities of at least 2e-16 have a product that does not 
 TIE = 1e-6  # of a nat in units of macro F1: log-loss decides only where F1 does not
 
 
-def greedy_weights(
-    members: Array, losses: Losses, *, bags: int = BAGS, share: float = SHARE, steps: int = STEPS, seed: int = 0
-) -> Array:
+def greedy_weights(members: Array, losses: Losses, *, bags: int = BAGS, steps: int = STEPS, seed: int = 0) -> Array:
     """(M,) shares of the selections, averaged over bags of members.
 
     Ensemble selection of Caruana, Niculescu-Mizil, Crew & Ksikes 2004, https://doi.org/10.1145/1015330.1015432: with
-    replacement, a sorted start, and bags of half of the members. The best member is in every bag. So no bag's vote is
-    worse than that member, and for a convex loss neither is the average. Members that are equal to the last bit are one
-    member that shares its weight.
+    replacement, a sorted start, and bags of a little more than half of the members. Bags are drawn in pairs, of which one takes the
+    members from the front of a random order and the other from its end, so that no member is in many more bags than
+    another. Where the average over bags is worse than the best member, the selection from all members is
+    returned, which never is. Members that are equal to the last bit are one member that shares its weight.
 
     Args:
         members: (M, ...) what each member says; a vote is an average of them.
         losses: How bad each of several votes is.
-        bags: How many bags are drawn; at least 1.
-        share: Of the members that are in a bag; with 1, one bag is enough.
+        bags: How many bags are drawn, an even number; or 1, a bag of all members.
         steps: Most selections after the start.
         seed: Of the bags.
     """
     distinct, copy_of = _distinct(members)
     ranked = np.argsort(losses(members[distinct]), kind="stable")
     pool = members[distinct[ranked]]
-    size = max(1, round(share * len(pool)))
-    rng = np.random.default_rng(seed)
     shares = np.zeros(len(pool))
-    for _ in range(bags if size < len(pool) else 1):
-        bag = np.append(0, 1 + np.sort(rng.permutation(len(pool) - 1)[: size - 1]))
+    for bag in _bags(len(pool), bags, seed):
         counts = _selected(pool[bag], losses, steps)
         shares[bag] += counts / counts.sum()
+    shares /= shares.sum()
+    averaged, alone = losses(np.stack([np.tensordot(shares, pool, axes=1), pool[0]]))
+    if averaged > alone:
+        counts = _selected(pool, losses, steps)
+        shares = counts / counts.sum()
     found = np.empty_like(shares)
-    found[ranked] = shares / shares.sum()
+    found[ranked] = shares
     weights: Array = (found / np.bincount(copy_of))[copy_of]
     return weights
 
@@ -98,6 +97,16 @@ def _distinct(members: Array) -> tuple[Indices, Indices]:
     found = {name: row for row, name in enumerate(names)}
     places = {name: place for place, name in enumerate(sorted(found))}
     return np.array([found[name] for name in places]), np.array([places[name] for name in names])
+
+
+def _bags(n_members: int, bags: int, seed: int) -> list[Indices]:
+    """Bags of members, each in order; where half of them and one are all of them, a single bag."""
+    size = n_members // 2 + 1
+    if bags == 1 or size >= n_members:
+        return [np.arange(n_members)]
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(n_members) for _ in range(bags // 2)]
+    return [np.sort(part) for order in orders for part in (order[:size], order[-size:])]
 
 
 def _selected(members: Array, losses: Losses, steps: int) -> Array:
