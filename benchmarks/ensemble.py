@@ -99,9 +99,9 @@ TASKS: dict[str, Callable[[list[Run]], object]] = {
     "soft vote": lambda runs: cast_votes(runs, "soft"),
     "hard vote": lambda runs: cast_votes(runs, "hard"),
     "f1 weights": lambda runs: fit_weights(runs, "f1"),
-    "logloss weights": lambda runs: fit_weights(runs, "logloss"),
+    "simplex weights": lambda runs: fit_weights(runs, "simplex"),
     "f1 cross-fitted": lambda runs: cross_fit(runs, "f1"),
-    "logloss cross-fitted": lambda runs: cross_fit(runs, "logloss"),
+    "simplex cross-fitted": lambda runs: cross_fit(runs, "simplex"),
 }
 
 

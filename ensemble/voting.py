@@ -47,11 +47,29 @@ def hard_vote(probs: Array, weights: Array) -> Array:
     Raises:
         EnsembleError: If the weights are not M finite, non-negative numbers with a positive sum.
     """
-    ballots = _ballots(probs, weights)
-    sums = np.where(_leaders(ballots), soft_vote(probs, weights), -1.0)
-    winners = np.eye(probs.shape[2])[_leaders(sums).argmax(axis=1)]
-    decided: Array = (1 - DECISION_SHARE) * ballots + DECISION_SHARE * winners
-    return decided
+    return _decided(_ballots(probs, weights), soft_vote(probs, weights))
+
+
+def borda_vote(probs: Array, weights: Array) -> Array:
+    """The shares of the points, when every member ranks the classes and gives them C-1 to 0 points, weighted.
+
+    Classes to which a member gives the same probability share their points. Only the order of a member's
+    probabilities counts, so a member that is too sure of itself has no louder voice; with two classes it is the hard
+    vote. Ties are broken, and the winner marked, as in `hard_vote`.
+
+    Args:
+        probs: (M, N, C) probabilities.
+        weights: (M,) non-negative, not all zero; their scale does not matter.
+
+    Returns:
+        (N, C) shares; rows sum to 1.
+
+    Raises:
+        EnsembleError: If the weights are not M finite, non-negative numbers with a positive sum.
+    """
+    likely = soft_vote(probs, weights)
+    points = np.tensordot(_shares(probs, weights), _points(probs), axes=1)
+    return _decided(points, likely)
 
 
 def count_ties(probs: Array, weights: Array) -> int:
@@ -82,6 +100,27 @@ def _ballots(probs: Array, weights: Array) -> Array:
     return np.asarray(ballots, dtype=np.float64).reshape(n_samples, n_classes)
 
 
+def _points(probs: Array) -> Array:
+    """(M, N, C) share of a member's points that each class gets: one for a class behind it, half for one beside it."""
+    n_classes = probs.shape[2]
+    if n_classes == 1:
+        return np.ones_like(probs)
+    points = np.full(probs.shape, -0.5)  # a class stands beside itself
+    for label in range(n_classes):
+        rival = probs[:, :, label, None]
+        points += 0.5 * (probs > rival) + 0.5 * (probs >= rival)
+    points /= n_classes * (n_classes - 1) / 2
+    return points
+
+
+def _decided(shares: Array, likely: Array) -> Array:
+    """(N, C) shares with a little moved to the winner; among leaders the more likely class wins, then the lower."""
+    sums = np.where(_leaders(shares), likely, -1.0)
+    winners = np.eye(shares.shape[1])[_leaders(sums).argmax(axis=1)]
+    decided: Array = (1 - DECISION_SHARE) * shares + DECISION_SHARE * winners
+    return decided
+
+
 def _leaders(scores: Array) -> Mask:
     """(N, C) mask of the classes that nobody beats, rounding aside."""
     leads: Mask = scores >= scores.max(axis=1, keepdims=True) - TIE
@@ -99,4 +138,4 @@ def _shares(probs: Array, weights: Array) -> Array:
     return shares
 
 
-VOTERS: dict[str, Voter] = {"soft": soft_vote, "hard": hard_vote}
+VOTERS: dict[str, Voter] = {"soft": soft_vote, "hard": hard_vote, "borda": borda_vote}

@@ -1,6 +1,6 @@
 """Rules that turn members' out-of-fold predictions into the weights of their votes.
 
-Legend: N samples, C classes, M members, B rows of a block.
+Legend: N samples, C classes, M members, P persons, B rows of a block.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ensemble import metrics
+from ensemble.greedy import greedy_weights, macro_f1_loss, mean_log_loss
+from ensemble.metrics import confusion, precision_recall_f1, require_classes
 from ensemble.mixture import mixture_weights
-from ensemble.predictions import Array, Indices
+from ensemble.predictions import Array, Indices, Names
+from ensemble.voting import Voter, soft_vote
 
 WeightRule = Callable[[Array, Indices], Array]  # (M, N, C), (N,) -> (M,)
 
@@ -62,31 +64,99 @@ def confusions(probs: Array, targets: Indices) -> Indices:
     Raises:
         EnsembleError: If there are no samples or a target is not in 0 to C-1.
     """
-    return np.stack([metrics.confusion(targets, labels, probs.shape[2]) for labels in probs.argmax(axis=2)])
+    return np.stack([confusion(targets, labels, probs.shape[2]) for labels in probs.argmax(axis=2)])
+
+
+def given_to_truth(probs: Array, targets: Indices) -> Array:
+    """(M, N) what every member gave to each sample's true class, never 0.
+
+    Args:
+        probs: (M, N, C) probabilities.
+        targets: (N,) true class indices.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
+    """
+    require_classes("targets", targets, probs.shape[2])
+    given = np.take_along_axis(probs, targets[None, :, None], axis=2)[:, :, 0]
+    return np.maximum(given, FLOOR)
+
+
+def uniform(probs: Array, targets: Indices) -> Array:
+    """(M,) equal weights; the targets are not looked at."""
+    return np.full(len(probs), 1 / len(probs))
+
+
+def f1(probs: Array, targets: Indices) -> Array:
+    """(M,) weights in proportion to each member's macro F1."""
+    scores: Array = precision_recall_f1(confusions(probs, targets))[..., 2].mean(axis=1)
+    return _proportional(scores)
+
+
+def accuracy(probs: Array, targets: Indices) -> Array:
+    """(M,) weights in proportion to each member's accuracy."""
+    return _proportional(np.trace(confusions(probs, targets), axis1=1, axis2=2) / len(targets))
+
+
+def logloss(probs: Array, targets: Indices) -> Array:
+    """(M,) weights in proportion to 1 / log-loss of each member; a flawless one leaves the others next to nothing."""
+    given = np.minimum(given_to_truth(probs, targets), 1 - FLOOR)
+    return _proportional(1 / -np.log(given).mean(axis=1))
+
+
+def greedy(probs: Array, targets: Indices) -> Array:
+    """(M,) weights of the greedily selected soft vote of little log-loss, see `greedy_weights`."""
+    return greedy_weights(given_to_truth(probs, targets), mean_log_loss)
+
+
+def greedy_f1(probs: Array, targets: Indices) -> Array:
+    """(M,) weights of the greedily selected soft vote of high macro F1, see `greedy_weights`."""
+    require_classes("targets", targets, probs.shape[2])
+    by_class = np.maximum(probs.swapaxes(1, 2), FLOOR)  # (M, C, N)
+    return greedy_weights(by_class, macro_f1_loss(targets))
+
+
+def simplex(probs: Array, targets: Indices) -> Array:
+    """(M,) weights of the soft vote with the least log-loss.
+
+    A soft vote is a mixture of its members (a linear opinion pool); choosing it by its held-out log-loss is the
+    stacking of Yao et al. 2018, https://doi.org/10.1214/17-BA1091.
+    """
+    return mixture_weights([given_to_truth(probs, targets)])
+
+
+def gain_over_uniform(
+    probs: Array, targets: Indices, persons: Names, weights: Array, *, voter: Voter = soft_vote
+) -> tuple[float, float]:
+    """What a vote under weights saves against equal ones: log-loss in nats a row, and its standard error.
+
+    Weights whose gain is below one or two standard errors are as good as equal ones. People are drawn, not photos: the
+    error is the square root of the sum over persons of the squared sum of a person's deviations, over N
+    (Liang & Zeger 1986, https://doi.org/10.1093/biomet/73.1.13), times P / (P - 1). It is infinite for one person.
+
+    Args:
+        probs: (M, N, C) out-of-fold probabilities, of rows that the weights were not fitted on.
+        targets: (N,) true class indices.
+        persons: (N,) who is in the photo.
+        weights: (M,) weights.
+        voter: How members vote.
+
+    Raises:
+        EnsembleError: If there are no samples, a target is not in 0 to C-1, or the weights cannot weigh.
+    """
+    votes = np.stack([voter(probs, np.ones(len(probs))), voter(probs, weights)])
+    before, after = -np.log(given_to_truth(votes, targets))
+    saved = before - after
+    people, person = np.unique(persons, return_inverse=True)
+    if len(people) < 2:
+        return float(saved.mean()), float("inf")
+    deviations = np.bincount(person, weights=saved - saved.mean())  # (P,)
+    variance = (deviations**2).sum() * len(people) / (len(people) - 1) / len(saved) ** 2
+    return float(saved.mean()), float(np.sqrt(variance))
 
 
 def _joined(seen: Sequence[tuple[Array, Indices]]) -> tuple[Array, Indices]:
     return np.concatenate([probs for probs, _ in seen], axis=1), np.concatenate([targets for _, targets in seen])
-
-
-def _ones(probs: Array, targets: Indices) -> Array:
-    return np.ones(len(probs))
-
-
-def _macro_f1(counts: Indices) -> Array:
-    scores: Array = metrics.precision_recall_f1(counts)[..., 2].mean(axis=1)
-    return _proportional(scores)
-
-
-def _accuracy(counts: Indices) -> Array:
-    return _proportional(np.trace(counts, axis1=1, axis2=2) / counts.sum(axis=(1, 2)))
-
-
-def _given(probs: Array, targets: Indices) -> list[Array]:
-    """(M, B) what every member gave to each sample's true class."""
-    metrics.require_classes("targets", targets, probs.shape[2])
-    given = np.take_along_axis(probs, targets[None, :, None], axis=2)[:, :, 0]
-    return [np.maximum(given, FLOOR)]
 
 
 def _proportional(scores: Array) -> Array:
@@ -95,11 +165,12 @@ def _proportional(scores: Array) -> Array:
     return scores / total if total > 0 else np.full(len(scores), 1 / len(scores))
 
 
-uniform = InBlocks(_ones, _proportional)  # equal weights; targets are not looked at
-f1 = InBlocks(confusions, _macro_f1)  # in proportion to each member's macro F1
-accuracy = InBlocks(confusions, _accuracy)  # in proportion to each member's accuracy
-# The soft vote with the least log-loss. A soft vote is a mixture of its members (a linear opinion pool); choosing it by
-# its held-out log-loss is the stacking of Yao et al. 2018, https://doi.org/10.1214/17-BA1091.
-logloss = InBlocks(_given, mixture_weights)
-
-WEIGHT_RULES: dict[str, WeightRule] = {"uniform": uniform, "f1": f1, "accuracy": accuracy, "logloss": logloss}
+WEIGHT_RULES: dict[str, WeightRule] = {
+    "uniform": uniform,
+    "f1": f1,
+    "accuracy": accuracy,
+    "logloss": logloss,
+    "greedy": greedy,
+    "greedy-f1": greedy_f1,
+    "simplex": simplex,
+}
