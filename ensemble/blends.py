@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from ensemble.predictions import Array, EnsembleError, Indices
+from ensemble.predictions import Array, EnsembleError, Indices, Names
 from ensemble.stacking import stacked
 from ensemble.voting import Voter, soft_vote
 from ensemble.weights import WEIGHT_RULES, WeightRule
@@ -24,7 +24,7 @@ class Blend(Protocol):
         """What was fitted, for JSON."""
 
 
-BlendFit = Callable[[Voter, Array, Indices], Blend]  # a voter, (M, n, C), (n,) -> a fitted blend
+BlendFit = Callable[[Voter, Array, Indices, Names], Blend]  # a voter, (M, n, C), (n,) truth, (n,) persons
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,12 +57,12 @@ class Weighted:
         return Weighted(self.voter, weights / weights.sum())
 
 
-def weighted(rule: WeightRule, voter: Voter, probs: Array, targets: Indices) -> Blend:
+def weighted(rule: WeightRule, voter: Voter, probs: Array, targets: Indices, persons: Names) -> Blend:
     """The vote under the weights that a rule gives."""
     return Weighted(voter, rule(probs, targets))
 
 
-def stack(voter: Voter, probs: Array, targets: Indices) -> Blend:
+def stack(voter: Voter, probs: Array, targets: Indices, persons: Names) -> Blend:
     """The stacked model, which takes the place of a soft vote.
 
     Raises:
@@ -70,7 +70,7 @@ def stack(voter: Voter, probs: Array, targets: Indices) -> Blend:
     """
     if voter is not soft_vote:
         raise EnsembleError("stack learns from probabilities and casts no ballots; use it with the soft strategy")
-    return stacked(probs, targets)
+    return stacked(probs, targets, persons)
 
 
 BLENDS: dict[str, BlendFit] = {name: partial(weighted, rule) for name, rule in WEIGHT_RULES.items()} | {"stack": stack}

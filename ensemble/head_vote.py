@@ -163,7 +163,7 @@ class Bench:
             rows = rows_for(key, self.rows.folds)
             views, members, calibrated = self._members(plan, key)
             targets = self.rows.targets[rows]
-            blend = BLENDS[plan.weights](self.voter, calibrated, targets)
+            blend = BLENDS[plan.weights](self.voter, calibrated, targets, self.rows.persons[rows])
             after = CALIBRATIONS[plan.calibration](blend(calibrated), targets)
             self._fits[plan, key] = HeadFit(views, members, blend, after)
         return self._fits[plan, key]

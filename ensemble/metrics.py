@@ -9,7 +9,7 @@ from typing import overload
 
 import numpy as np
 
-from ensemble.predictions import Array, EnsembleError, Indices, Names
+from ensemble.predictions import Array, EnsembleError, Indices
 
 
 @overload
@@ -33,7 +33,7 @@ def confusion(targets: Indices, labels: Indices, n_classes: int, weights: Array 
         EnsembleError: If lengths differ, there are no samples, an index is not in 0 to C-1, or the weights
             are not finite, non-negative numbers with a positive sum.
     """
-    _require_pairs(targets, labels, n_classes)
+    require_pairs(targets, labels, n_classes)
     if weights is not None:
         require_weights(weights, len(targets))
     cells = np.bincount(targets * n_classes + labels, weights, minlength=n_classes**2)
@@ -65,7 +65,7 @@ def macro_f1(targets: Indices, labels: Indices, n_classes: int, weights: Array |
         EnsembleError: If lengths differ, there are no samples, an index is not in 0 to C-1, or the weights
             are not finite, non-negative numbers with a positive sum.
     """
-    return float(_macro_f1(confusion(targets, labels, n_classes, weights)))
+    return float(macro_f1_of(confusion(targets, labels, n_classes, weights)))
 
 
 def accuracy(targets: Indices, labels: Indices, n_classes: int, weights: Array | None = None) -> float:
@@ -99,7 +99,7 @@ def log_loss(targets: Indices, probs: Array, weights: Array | None = None) -> fl
         EnsembleError: If lengths differ, there are no samples, a target is not in 0 to C-1, or the weights
             are not finite, non-negative numbers with a positive sum.
     """
-    _require_pairs(targets, probs.argmax(axis=1), probs.shape[1])
+    require_pairs(targets, probs.argmax(axis=1), probs.shape[1])
     epsilon = np.finfo(np.float64).eps
     given = np.take_along_axis(probs, targets[:, None], axis=1)
     losses = -np.log(np.clip(given, epsilon, 1 - epsilon))
@@ -107,48 +107,6 @@ def log_loss(targets: Indices, probs: Array, weights: Array | None = None) -> fl
         return float(losses.mean())
     require_weights(weights, len(targets))
     return float(np.average(losses[:, 0], weights=weights))
-
-
-def person_interval(
-    targets: Indices,
-    labels: Indices,
-    persons: Names,
-    n_classes: int,
-    *,
-    rounds: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Lower and upper end of a percentile bootstrap interval of macro F1, in which whole people are drawn.
-
-    Photos of one person err together; drawing photos would make the interval too narrow. This is the
-    cluster bootstrap of Field & Welsh 2007, https://doi.org/10.1111/j.1467-9868.2007.00593.x.
-
-    Args:
-        targets: (N,) true class indices.
-        labels: (N,) predicted class indices.
-        persons: (N,) who is in the photo.
-        n_classes: C.
-        rounds: How often as many people as there are get drawn with replacement.
-        seed: Of the draws.
-        level: Share of the draws inside the interval, between 0 and 1.
-
-    Raises:
-        EnsembleError: If lengths differ, there are no samples, or an index is not in 0 to C-1.
-    """
-    _require_pairs(targets, labels, n_classes)
-    if len(persons) != len(targets):
-        raise EnsembleError(f"got {len(persons)} persons for {len(targets)} targets; give one person a sample")
-    people, person = np.unique(persons, return_inverse=True)
-    cells = targets * n_classes + labels  # (N,)
-    rng = np.random.default_rng(seed)
-    drawn = np.empty((rounds, n_classes**2))
-    for row in drawn:
-        times = np.bincount(rng.integers(len(people), size=len(people)), minlength=len(people))
-        row[:] = np.bincount(cells, weights=times[person], minlength=n_classes**2)
-    scores = _macro_f1(drawn.reshape(rounds, n_classes, n_classes))
-    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def require_classes(name: str, values: Indices, n_classes: int) -> None:
@@ -190,7 +148,7 @@ def require_weights(weights: Array, n_samples: int) -> None:
         )
 
 
-def _macro_f1(confusion: Indices | Array) -> Array:
+def macro_f1_of(confusion: Indices | Array) -> Array:
     """(...) macro F1 of (..., C, C) counts."""
     return np.asarray(precision_recall_f1(confusion)[..., 2].mean(axis=-1))
 
@@ -199,7 +157,7 @@ def _ratio(above: Array, below: Array) -> Array:
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
-def _require_pairs(targets: Indices, labels: Indices, n_classes: int) -> None:
+def require_pairs(targets: Indices, labels: Indices, n_classes: int) -> None:
     if len(targets) != len(labels):
         raise EnsembleError(f"got {len(targets)} targets and {len(labels)} predictions; give one of each a sample")
     require_classes("targets", targets, n_classes)
