@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ensemble.blends import Weighted
 from ensemble.choice import Key, Trial, distinct
 from ensemble.combine import RowWise, row_by_row
 from ensemble.head_vote import Bench, HeadFit, Plan, averaged, rows_to_fit
@@ -202,10 +203,11 @@ def _by_fold(fits: Mapping[Key, HeadFit], folds: Indices) -> RowWise:
 
 def _without_each(fits: Mapping[Key, HeadFit], n_members: int) -> Iterable[Mapping[Key, HeadFit]]:
     """For each member: the fits without it, where there are others and the blend is a vote under weights."""
-    if n_members < 2 or not all(hasattr(fit.blend, "without") for fit in fits.values()):
+    votes = {key: fit.blend for key, fit in fits.items() if isinstance(fit.blend, Weighted)}
+    if n_members < 2 or len(votes) < len(fits):
         return
     for member in range(n_members):
-        yield {key: replace(fit, blend=fit.blend.without(member)) for key, fit in fits.items()}
+        yield {key: replace(fit, blend=votes[key].without(member)) for key, fit in fits.items()}
 
 
 def _ties(strategy: str, fit: HeadFit) -> RowWise:

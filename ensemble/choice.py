@@ -14,6 +14,7 @@ from ensemble.predictions import Array, Indices, Mask, Names
 
 Key = int | None
 Candidate = TypeVar("Candidate")
+Values = TypeVar("Values", Array, Indices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def best_of(
     return best, trials
 
 
-def assembled(parts: Mapping[Key, Array], folds: Indices) -> Array:
+def assembled(parts: Mapping[Key, Values], folds: Indices) -> Values:
     """(N, ...) where each row comes from the part of its fold.
 
     Args:

@@ -124,7 +124,7 @@ def _fits(name: str, probs: Array, scored: Scored) -> dict[Key, Decoder]:
 
 def _fair(fits: Mapping[Key, Decoder], probs: Array, scored: Scored) -> Indices:
     """(N,) labels by decoders that did not see the fold; a decoder may look at the probabilities of all rows."""
-    parts = {key: fit(probs, scored.weights) for key, fit in fits.items() if key is not None}
+    parts: dict[Key, Indices] = {key: fit(probs, scored.weights) for key, fit in fits.items() if key is not None}
     return assembled(parts, scored.folds)
 
 

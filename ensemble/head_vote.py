@@ -78,7 +78,8 @@ def averaged(probs: Array, views: Array) -> Array:
     """(M, B, C) weighted mean over the views of (M, V, B, C)."""
     if probs.shape[1] == 1:
         return probs[:, 0]
-    return np.einsum("v,mvbc->mbc", views, probs)
+    made: Array = np.einsum("v,mvbc->mbc", views, probs)
+    return made
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,8 +117,8 @@ def rows_to_fit(members: Members, persons: Names, n_views: int, *, seed: int = 0
     if wanted.sum() > most:
         people, person = np.unique(persons, return_inverse=True)
         place = np.random.default_rng(seed).permutation(len(people))  # people in the order in which they are taken
-        last = np.searchsorted(np.cumsum(np.bincount(place[person], weights=wanted)), most)
-        wanted &= place[person] < max(last, 1)
+        last = int(np.searchsorted(np.cumsum(np.bincount(place[person], weights=wanted)), most))
+        wanted = wanted & (place[person] < max(last, 1))
     rows = np.flatnonzero(wanted)
     probs = np.empty((len(members.readers), len(rows), len(members.classes)))
     for number, read in enumerate(members.readers):

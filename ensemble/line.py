@@ -116,13 +116,13 @@ def run_chain(
     heads, beside = _votes(members, _direct(direct, late), choices.heads)
     rows = Rows.of(heads, classes)
     trained, folds = rows.scored(), rows.joint.folds
-    whole = rows.table([vote.fair for vote in heads], beside and beside.fair)
+    whole = rows.table([vote.fair for vote in heads], None if beside is None else beside.fair)
     fitted, fair = cross_fitted(whole, late, folds)
     ids, tests, plain = _test(heads, beside, fitted, groups)
     mix = find_mix(
         heads, fair, tests, trained, rows.persons, prior=choices.prior, over=choices.prior_over, given=choices.given
     )
-    seen = rows.table([vote.fitted for vote in heads], beside and beside.fitted)
+    seen = rows.table([vote.fitted for vote in heads], None if beside is None else beside.fitted)
     end = ends(fair, fitted(seen), tests, trained, mix, choices.decoder)
     probs = [(step, _product(rows, [vote.steps[step] for vote in heads])) for step in STEPS]
     probs += [(step, cross_fitted(whole, refined, folds)[1]) for step, refined in progressive(late).items()]

@@ -94,7 +94,8 @@ def right_in_the_large(probs: Array, mix: Array) -> Array:
         if np.abs(mean - mix).max() < CLOSE:
             break
         factors = factors * mix / mean
-    return factors / factors.max()
+    scaled: Array = factors / factors.max()
+    return scaled
 
 
 def _solved(probs: Array, targets: Indices, seen: Array) -> Array:

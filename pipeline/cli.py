@@ -12,7 +12,8 @@ import typer
 
 from pipeline.cli_cache import caches
 from pipeline.cli_checks import checks
-from pipeline.config import VIEW_NAMES, TrainConfig, chosen_word, chosen_words
+from pipeline.cli_ensemble import ensembles
+from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError, PipelineError, Stopped
 from pipeline.interrupts import Terminated, terminable
 from pipeline.launch import last_words
@@ -27,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # [in brackets] would be taken for markup
 )
 app.add_typer(checks)
+app.add_typer(ensembles)
 app.add_typer(caches)
 
 Heads = Annotated[
@@ -152,37 +154,6 @@ def oof_report(
     if csv:
         write_csv(csv, text.CSV_HEADER, text.csv_rows(report))
     show(json_text(report.as_dict()) if as_json else text.render(report))
-
-
-@app.command()
-def ensemble(
-    strategy: Annotated[str, typer.Option(help="soft (mean of probabilities) or hard (a ballot a member).")] = "soft",
-    weights: Annotated[str, typer.Option(help="uniform, f1, accuracy or logloss.")] = "uniform",
-    views: Annotated[str, typer.Option(help="Test-time views to average, with commas.")] = "identity,hflip",
-    run: Annotated[list[str] | None, typer.Option(help="A run that votes, repeatable; none = all finished.")] = None,
-    name: Annotated[str, typer.Option(help="Name of the ensemble.")] = "latest",
-    data: Annotated[
-        Path | None, typer.Option(help="Folder whose eval list must match [where runs were trained].")
-    ] = None,
-    as_json: AsJson = False,
-    artifacts: Artifacts = ARTIFACTS,
-) -> None:
-    """Let runs vote, score the vote cross-fitted, and write submission.csv."""
-    from ensemble.voting import VOTERS
-    from ensemble.weights import WEIGHT_RULES
-    from pipeline.store import Store
-    from pipeline.submit import make_ensemble, render
-
-    result = make_ensemble(
-        Store(artifacts),
-        run or (),
-        strategy=chosen_word("strategy", strategy, VOTERS),
-        rule=chosen_word("weights", weights, WEIGHT_RULES),
-        views=chosen_words("views", views, VIEW_NAMES),
-        name=name,
-        data=data,
-    )
-    show(json_text(result.info) if as_json else render(result))
 
 
 @app.command("runs")

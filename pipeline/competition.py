@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline.errors import LayoutError
 from pipeline.inside import require_inside
+from pipeline.samples import PERSON_COLUMNS
 from pipeline.survey import Photo, Problem, Survey, error, table_error, warning
 from pipeline.tables import read_table
 from pipeline.terminal import listed
@@ -90,6 +91,26 @@ def template(root: Path) -> tuple[str, ...]:
         if count > 1:
             raise LayoutError(f"{file}: ImageID {name!r} is listed {count} times")
     return ids
+
+
+def eval_groups(root: Path) -> dict[str, str] | None:
+    """Photo to predict -> person, as ``eval/info.csv`` says in a column of that kind; None when it says nothing.
+
+    Raises:
+        LayoutError: The list cannot be read, or a photo's cell is empty.
+    """
+    file = root / "eval" / "info.csv"
+    if not file.is_file():
+        return None
+    require_inside(root, file)
+    table = read_table(file, ["ImageID"])
+    column = next((name for name in PERSON_COLUMNS if name in table), None)
+    if column is None:
+        return None
+    groups = dict(zip(table["ImageID"].tolist(), table[column].tolist(), strict=True))
+    if nobody := [name for name, person in groups.items() if not person]:
+        raise LayoutError(f"{file}: photo {nobody[0]!r} has no {column}; fill the column or leave it out")
+    return groups
 
 
 def _listed_photos(root: Path, file: Path) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ensemble.line import Choices
 from ensemble.metrics import macro_f1
 from heads.base import IntArray
 from heads.registry import JOINT, head_named
@@ -59,7 +60,8 @@ def run_demo(folder: Path, seed: int) -> None:
 
     from pipeline.plan import describe, make_plan  # torch and timm: seconds
     from pipeline.report import oof, text
-    from pipeline.submit import make_ensemble, render
+    from pipeline.report.story import render
+    from pipeline.submit import Asked, make_ensemble
     from pipeline.train import train_heads
 
     torch.set_num_threads(1)  # small networks gain nothing from more, and lose much on a busy machine
@@ -74,8 +76,8 @@ def run_demo(folder: Path, seed: int) -> None:
         say(f"\n{describe(plan)}")
         train_heads(plan, store, part.name)
     say("\n" + text.render(oof.make_report(store.finished())))
-    vote = make_ensemble(store, (), strategy="soft", rule="f1", views=SETTINGS.views, name="latest")
-    say("\n" + render(vote))
+    vote = make_ensemble(store, Asked((), SETTINGS.views, Choices()), name="latest")
+    say("\n" + render(vote.info, vote.folder))
     say(
         "\n"
         + scored(vote.folder / "submission.csv", data / "answers.csv", vote.info["heads"], vote.info["cross_fitted"])

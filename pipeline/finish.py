@@ -14,6 +14,7 @@ import torch
 from ensemble.combine import average_views
 from ensemble.metrics import accuracy, macro_f1
 from ensemble.predictions import Predictions
+from ensemble.priors import mix_of
 from heads.base import Head
 from pipeline.errors import ArtifactError
 from pipeline.files import Arrays, write_csv, write_json
@@ -75,6 +76,7 @@ def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
         "config": plan.config.as_dict(),
         "classes": {head.name: head.classes for head in plan.task.heads},
         "scores": scores,
+        "mix": {head.name: _mix(plan, index) for index, head in enumerate(plan.task.heads)},
         "layout": plan.data.layout,
         "data_root": str(plan.data.root.resolve()),
         "photos": len(samples.ids),
@@ -91,6 +93,14 @@ def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
         "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
         "peak_memory": max(fact["peak_memory"] for fact in facts),
     }
+
+
+def _mix(plan: Plan, index: int) -> dict[str, list[float]]:
+    """The class mix of a head's photos, and the one its network was trained under: no sampler or loss changes it yet."""
+    head = plan.task.heads[index]
+    targets = head.labels(plan.values[:, index])
+    photos = mix_of(targets[targets >= 0], len(head.classes)).tolist()
+    return {"photos": photos, "trained": photos}
 
 
 def out_of_fold(plan: Plan, index: int, view: str, parts: Sequence[Arrays]) -> Predictions:

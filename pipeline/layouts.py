@@ -14,13 +14,12 @@ from pipeline import competition
 from pipeline.errors import LayoutError
 from pipeline.fixes import apply_fixes, fits, known_fixes, read_fixes
 from pipeline.inside import kept_inside, require_inside
-from pipeline.samples import Dataset, check_labels
+from pipeline.samples import PERSON_COLUMNS, Dataset, check_labels
 from pipeline.survey import Photo, Problem, Survey, error, table_error
 from pipeline.tables import Table, read_table
 from pipeline.terminal import listed
 
 PATH_COLUMNS = ("path", "image", "file", "filename", "photo")
-PERSON_COLUMNS = ("person", "person_id", "group", "subject", "identity")
 
 
 @dataclass(frozen=True, slots=True)

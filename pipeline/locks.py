@@ -42,7 +42,7 @@ def locked(file: Path, what: str, *, patience: float = 0.0) -> Iterator[str]:
             time.sleep(0.2)
         if not taken:
             raise ArtifactError(
-                f"{what} is being trained by another command ({_named(former)}); wait for it, stop it, or give "
+                f"{what} by another command ({_named(former)}); wait for it, stop it, or give "
                 f"another --name. If no such process runs, remove {file}"
             )
         left = f"{_named(former)} left {what} unfinished; its work is kept" if former else ""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
 from ensemble.combine import average, marginal_of
 from ensemble.members import Member
 from ensemble.predictions import Predictions, are_distributions
+from ensemble.priors import corrected
 from heads.base import Head, StrArray
 from heads.registry import JOINT
 from pipeline.errors import ArtifactError, LayoutError
@@ -41,34 +43,55 @@ def head_predictions(run: Run, info: RunInfo, head: Head, part: str, views: Sequ
     Raises:
         ArtifactError: The run lacks a view or has other classes than the head; the message names the run.
     """
-    return head_member(run, info, head, part, views, {}).predictions()
+    return average(head_views(run, info, head, part, views, {})).predictions()
 
 
 def head_members(
     runs: Sequence[Run], infos: Mapping[str, RunInfo], head: Head, part: str, views: Sequence[str]
 ) -> Iterator[Member]:
-    """What `head_predictions` gives for each of the runs, but with probabilities that stay on disk."""
+    """Each run's predictions of ``head`` in each view, the views of a run side by side; probabilities stay on disk."""
     known: dict[str, Member] = {}
     with ThreadPoolExecutor(LOADERS) as pool:
         for start in range(0, len(runs), LOADERS):  # few at a time, so that only few tables of ids are in memory
             some = runs[start : start + LOADERS]
-            yield from pool.map(lambda run: head_member(run, infos[run.name], head, part, views, known), some)
+            for found in pool.map(lambda run: head_views(run, infos[run.name], head, part, views, known), some):
+                yield from found
 
 
-def head_member(
+def head_views(
     run: Run, info: RunInfo, head: Head, part: str, views: Sequence[str], known: dict[str, Member]
-) -> Member:
-    """The same of one run; files of the samples that are ``known`` by their head share their ids."""
-    if head.name in info["classes"]:
-        found = average([_kept_member(run, head.name, part, view, known) for view in views])
-        if found.classes != head.classes:
-            raise ArtifactError(f"run {run.name!r} has classes {found.classes} for {head.name!r}, not {head.classes}")
+) -> list[Member]:
+    """A run's predictions of ``head`` in each view; files of samples that are ``known`` by their head share their ids.
+
+    Raises:
+        ArtifactError: The run lacks a view or has other classes than the head; the message names the run.
+    """
+    source = head.name if head.name in info["classes"] else JOINT.name
+    found = [_undone(_kept_member(run, source, part, view, known), info, source) for view in views]
+    if source == head.name:
+        if found[0].classes != head.classes:
+            raise ArtifactError(
+                f"run {run.name!r} has classes {found[0].classes} for {head.name!r}, not {head.classes}"
+            )
         return found
-    joint = average([_kept_member(run, JOINT.name, part, view, known) for view in views])
-    if joint.classes != JOINT.classes:
+    if found[0].classes != JOINT.classes:
         raise ArtifactError(f"run {run.name!r} has other classes for {JOINT.name!r} than this version")
     sizes = tuple(len(other.classes) for other in JOINT.parts)
-    return marginal_of(joint, sizes, PARTS.index(head.name), head.classes)
+    return [marginal_of(joint, sizes, PARTS.index(head.name), head.classes) for joint in found]
+
+
+def _undone(member: Member, info: RunInfo, head: str) -> Member:
+    """The member with the class mix that its sampler or loss pretended taken back to that of the photos.
+
+    A network that is trained under another mix gives probabilities under that mix; multiplied by the ratio of the two
+    they are of the photos again (`ensemble.priors.corrected`).
+    """
+    mix = info.get("mix", {}).get(head)
+    if mix is None or np.allclose(mix["trained"], mix["photos"], rtol=0, atol=1e-6):
+        return member
+    trained, photos = np.asarray(mix["trained"]), np.asarray(mix["photos"])
+    ratio = np.divide(photos, trained, out=np.zeros_like(photos), where=trained > 0)
+    return replace(member, read=lambda rows: corrected(member.read(rows), ratio))
 
 
 def _kept_member(run: Run, head: str, part: str, view: str, known: dict[str, Member]) -> Member:

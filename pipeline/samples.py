@@ -14,6 +14,8 @@ from heads.base import Head, IntArray, StrArray
 from heads.registry import LABELS
 from pipeline.errors import LayoutError
 
+PERSON_COLUMNS = ("person", "person_id", "group", "subject", "identity")  # of a table, any of them
+
 
 @dataclass(frozen=True, slots=True)
 class Samples:

@@ -66,11 +66,19 @@ class Scores(TypedDict):
     mean_absolute_error: NotRequired[Annotated[Number, Field(ge=0)]]
 
 
+class Mix(TypedDict):
+    """Shares of a head's classes: among the photos, and as the network saw them (sampler and loss count)."""
+
+    photos: Annotated[list[Share], Field(min_length=1)]
+    trained: Annotated[list[Share], Field(min_length=1)]
+
+
 class RunInfo(Settings):
     """``run.json``: a finished run."""
 
     classes: dict[Name, Annotated[list[str], Field(min_length=1)]]
     scores: dict[Name, Scores]
+    mix: NotRequired[dict[Name, Mix]]  # earlier versions trained under the photos' own
     files: dict[FileName, str]
     data_root: PathText
     device: list[str]
@@ -144,7 +152,40 @@ class ContentFacts(TypedDict):
     content: str
 
 
-Kind = TypeVar("Kind", Settings, RunInfo, FoldFacts, CheckpointFacts, CacheFacts, ContentFacts)
+@with_config(OTHER_KEYS)
+class AskedOfHeads(TypedDict):
+    """How heads were voted on, see `ensemble.chain.HeadChoices`."""
+
+    strategy: str
+    calibration: str
+    weights: str
+    view_weights: str
+
+
+@with_config(OTHER_KEYS)
+class AskedOfEnsemble(TypedDict):
+    """What ``pipe ensemble`` was asked for, see `ensemble.line.Choices`; words are checked as flags are."""
+
+    heads: AskedOfHeads
+    views: Annotated[list[Name], Field(min_length=1, max_length=100)]
+    joint: str
+    prior: str
+    prior_over: str
+    given: dict[Name, list[Number]]
+    decoder: str
+    by_state: str
+    consistent: list[Name]
+
+
+@with_config(OTHER_KEYS)
+class EnsembleInfo(TypedDict):
+    """``ensemble.json``: what must be known to make an ensemble again."""
+
+    asked: AskedOfEnsemble
+    runs: Annotated[dict[str, str], Field(min_length=1)]
+
+
+Kind = TypeVar("Kind", Settings, RunInfo, FoldFacts, CheckpointFacts, CacheFacts, ContentFacts, EnsembleInfo)
 
 
 def read_checked(file: Path, kind: type[Kind]) -> Kind:
@@ -172,4 +213,7 @@ def read_run(file: Path) -> RunInfo:
     info = read_checked(file, RunInfo)
     if not info["heads"].keys() == info["classes"].keys() == info["scores"].keys():
         raise ArtifactError(f"{file} is damaged: heads, classes and scores name different heads; train the run again")
+    for head, mix in info.get("mix", {}).items():
+        if {len(mix["photos"]), len(mix["trained"])} != {len(info["classes"].get(head, ()))}:
+            raise ArtifactError(f"{file} is damaged: the mix of {head!r} is not of its classes; train the run again")
     return info

@@ -152,7 +152,7 @@ class Run:
         Raises:
             ArtifactError: Another command trains it, or the folder cannot be written.
         """
-        with locked(self.folder.with_name(f".{self.name}.lock"), f"run {self.name!r}") as former:
+        with locked(self.folder.with_name(f".{self.name}.lock"), f"run {self.name!r} is being trained") as former:
             remove(file for folder in (self.folder, self.checkpoints) for file in folder.glob(".*") if file.is_file())
             for removed in self.folder.parent.glob(f".{glob.escape(self.name)}.removed-*"):
                 shutil.rmtree(removed, ignore_errors=True)
@@ -219,6 +219,35 @@ class Store:
     def ensemble_folder(self, name: str) -> Path:
         """Where the ensemble called ``name`` is kept."""
         return self.root / "ensembles" / plain_name(name)
+
+
+    @contextlib.contextmanager
+    def new_ensemble(self, name: str) -> Iterator[Path]:
+        """An empty folder that takes the place of the ensemble of this name when all is written; the old one stays till then.
+
+        Raises:
+            ArtifactError: Something cannot be written.
+        """
+        folder = self.ensemble_folder(name)
+        fresh, former = (folder.with_name(f".{folder.name}.{state}") for state in ("new", "old"))
+        with locked(folder.with_name(f".{folder.name}.lock"), f"ensemble {name!r} is being written"):
+            try:
+                if former.exists() and not folder.exists():  # a killed command came no further
+                    former.rename(folder)
+                for left in (fresh, former):
+                    shutil.rmtree(left, ignore_errors=True)
+                fresh.mkdir(parents=True)
+                yield fresh
+                if folder.exists():
+                    folder.rename(former)
+                fresh.rename(folder)
+            except OSError as error:
+                raise ArtifactError(f"cannot write {folder}: {reason(error)}") from error
+            finally:
+                if former.exists() and not folder.exists():
+                    former.rename(folder)
+                for left in (fresh, former):
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 def plain_name(name: str) -> str:

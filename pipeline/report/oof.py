@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ensemble.bootstrap import person_interval
 from ensemble.combine import compose
-from ensemble.metrics import accuracy, confusion, log_loss, macro_f1, person_interval, precision_recall_f1
+from ensemble.metrics import accuracy, confusion, log_loss, macro_f1, precision_recall_f1
 from ensemble.predictions import EnsembleError, Predictions
 from heads.base import IntArray
 from heads.registry import JOINT, head_named

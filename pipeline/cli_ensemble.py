@@ -1,0 +1,120 @@
+"""The command that lets runs vote: one flag for each step of the chain, or all of them from an earlier ensemble."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.config import VIEW_NAMES, chosen_word, chosen_words
+from pipeline.errors import ConfigError
+from pipeline.options import ARTIFACTS, Artifacts, AsJson, show
+from pipeline.terminal import json_text
+
+if TYPE_CHECKING:
+    from ensemble.line import Choices
+
+ensembles = typer.Typer(rich_markup_mode=None)
+HEADS_BESIDE_MASK = ("gender", "age")  # a person's, not a photo's
+
+
+@ensembles.command()
+def ensemble(
+    strategy: Annotated[
+        str, typer.Option(help="soft (mean of probabilities), hard (a ballot a member) or borda (ranks).")
+    ] = "soft",
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="uniform, f1, accuracy, logloss, greedy, greedy-f1, simplex, stack; auto: greedy where it pays."
+        ),
+    ] = "auto",
+    calibration: Annotated[
+        str,
+        typer.Option(
+            help="none, temperature, bias-corrected, vector, isotonic; auto: temperature where it pays.",
+        ),
+    ] = "auto",
+    views: Annotated[str, typer.Option(help="Test-time views to look at, with commas.")] = "identity,hflip",
+    view_weights: Annotated[
+        str, typer.Option(help="equal or learned; auto: equal, without views that do not pay.")
+    ] = "auto",
+    joint: Annotated[
+        str, typer.Option(help="How 18 classes are made of heads: product, train-joint, stacker or direct.")
+    ] = "product",
+    by_mask: Annotated[bool, typer.Option("--by-mask", help="Temperatures of gender and age by mask state.")] = False,
+    group_consistent: Annotated[
+        bool, typer.Option("--group-consistent", help="Average gender and age over the photos of one person.")
+    ] = False,
+    prior: Annotated[
+        str,
+        typer.Option(help="Class mix of the eval set: none, bbse-soft, bbse-hard or em; auto: bbse-soft where it pays."),
+    ] = "auto",
+    prior_over: Annotated[str, typer.Option(help="heads (a mix for each head) or joint (one of 18 classes).")] = "heads",
+    eval_prior: Annotated[
+        list[str] | None,
+        typer.Option(help="A head's mix as you know it, such as age=0.43,0.30,0.27; repeatable.", metavar="HEAD=MIX"),
+    ] = None,
+    decoder: Annotated[
+        str, typer.Option(help="argmax, plug-in, logit-adjust, head-bias or class-bias; auto: the simplest that pays.")
+    ] = "auto",
+    run: Annotated[list[str] | None, typer.Option(help="A run that votes, repeatable; none = all finished.")] = None,
+    again: Annotated[
+        Path | None, typer.Option("--from", help="Do what this ensemble.json says; other flags do not count.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the ensemble.")] = "latest",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder whose eval list must match [where runs were trained].")
+    ] = None,
+    as_json: AsJson = False,
+    artifacts: Artifacts = ARTIFACTS,
+) -> None:
+    """Let runs vote, keep of each step what pays, score it cross-fitted, and write submission.csv."""
+    from ensemble.blends import BLENDS
+    from ensemble.calibration import CALIBRATIONS
+    from ensemble.chain import AUTO, HeadChoices
+    from ensemble.decoding import DECODERS
+    from ensemble.joint import JOINT_RULES
+    from ensemble.late import DIRECT
+    from ensemble.line import Choices
+    from ensemble.priors import ESTIMATORS
+    from ensemble.voting import VOTERS
+    from pipeline.again import asked_again
+    from pipeline.report.story import render
+    from pipeline.store import Store
+    from pipeline.submit import Asked, make_ensemble
+
+    heads = HeadChoices(
+        strategy=chosen_word("strategy", strategy, VOTERS),
+        calibration=chosen_word("calibration", calibration, [AUTO, *CALIBRATIONS]),
+        weights=chosen_word("weights", weights, [AUTO, *BLENDS]),
+        view_weights=chosen_word("view weights", view_weights, [AUTO, "equal", "learned"]),
+    )
+    choices = Choices(
+        heads=heads,
+        joint=chosen_word("joint", joint, [*JOINT_RULES, DIRECT]),
+        prior=chosen_word("prior", prior, [AUTO, "none", *ESTIMATORS]),
+        prior_over=chosen_word("prior over", prior_over, ["heads", "joint"]),
+        given=dict(map(given_mix, eval_prior or [])),
+        decoder=chosen_word("decoder", decoder, [AUTO, *DECODERS]),
+        by_state="mask" if by_mask else "",
+        consistent=HEADS_BESIDE_MASK if group_consistent else (),
+    )
+    store = Store(artifacts)
+    asked = Asked(tuple(run or ()), chosen_words("views", views, VIEW_NAMES), choices, data)
+    result = make_ensemble(store, asked_again(again, store, data) if again else asked, name=name)
+    show(json_text(result.info) if as_json else render(result.info, result.folder))
+
+
+def given_mix(text: str) -> tuple[str, tuple[float, ...]]:
+    """A head and the shares of its classes, out of ``age=0.43,0.30,0.27``.
+
+    Raises:
+        ConfigError: It is not written like this.
+    """
+    head, _, shares = text.partition("=")
+    try:
+        return head.strip(), tuple(float(share) for share in shares.split(","))
+    except ValueError:
+        raise ConfigError(f"--eval-prior takes a head and its shares, such as age=0.43,0.30,0.27; got {text!r}") from None

@@ -1,0 +1,169 @@
+"""What the ensemble stage did, told in 80 columns: who voted, each step before and after, the class mix, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+from heads.registry import JOINT
+
+Info = Mapping[str, Any]
+MEMBERS_SHOWN = 12  # of what each member adds
+CLASSES = {head.name: head.classes for head in JOINT.parts} | {JOINT.name: JOINT.classes}
+
+
+def render(info: Info, folder: Path) -> str:
+    """The story of an ``ensemble.json`` that lies in ``folder``."""
+    blocks = [_members(info), _chain(info), _prior(info), _scores(info), _attribution(info), _submission(info, folder)]
+    return "\n\n".join("\n".join(lines) for lines in map(list, blocks) if lines)
+
+
+def _members(info: Info) -> Iterator[str]:
+    asked = info["asked"]["heads"]
+    yield f"{asked['strategy']} vote, views {'+'.join(info['asked']['views'])}"
+    yield ""
+    yield "head    member                          weight   macro F1 alone   temperature"
+    for name, head in info["heads"].items():
+        for member in head["members"]:
+            weight = "   stack" if member["weight"] is None else f"{member['weight']:8.3f}"
+            heat = member["calibration"].get("temperature")
+            shown = f"{heat:13.2f}" if heat else f"{member['calibration']['kind']:>13}"
+            yield f"{name:<7} {member['run']:<29.29} {weight} {member['macro_f1']:16.4f} {shown}"
+        vote = f"vote: cross-fitted {head['macro_f1_cross_fitted']:.4f}, in-sample {head['macro_f1_in_sample']:.4f}"
+        ties = head["ties"]
+        tied = f", ties {ties['oof']} out-of-fold, {ties['test']} eval" if asked["strategy"] == "hard" else ""
+        yield f"{'':7} {vote}{tied}"
+
+
+def _chain(info: Info) -> Iterator[str]:
+    moved = info["prior"]["moved"]
+    yield "step by step, macro F1 of the 18 classes out-of-fold, cross-fitted"
+    yield f"{'':44}{'as trained':>10}" + (f"{'eval mix':>12}" if moved else "") + f"{'added':>9}"
+    for row in info["steps"]:
+        trained = f"{row['as_trained']:10.4f}" if row["as_trained"] is not None else f"{'':10}"
+        there = f"{row['eval_mix']:12.4f}" if moved else ""
+        added = f"{row['added']['macro_f1']:+9.4f}" if row["added"] else f"{'':9}"
+        first, *more = wrap(_verdict(info, row["step"]), 42)
+        yield f"{first:<44}{trained}{there}{added}".rstrip()
+        yield from (f"  {line}" for line in more)
+
+
+def _verdict(info: Info, step: str) -> str:
+    """What a step did, in a line."""
+    heads = info["heads"]
+    if step == "vote":
+        return f"vote: {info['asked']['heads']['strategy']}, equal weights, all views, argmax"
+    if step == "calibration":
+        kinds = {name: head["calibration"] for name, head in heads.items()}
+        return f"calibration: {_shared(kinds)}"
+    if step == "views":
+        views = {
+            name: "+".join(view for view, share in head["views"].items() if share > 0) for name, head in heads.items()
+        }
+        return f"views: {_shared(views)}"
+    if step == "weights":
+        return f"weights: {_shared({name: _weights(head) for name, head in heads.items()})}"
+    if step == "decoder":
+        return f"decoder: {info['decoder']['name']}"
+    if step == "prior":
+        return "class mix of the eval set"
+    if step == "by state":
+        return f"temperatures by {info['asked']['by_state']}"
+    if step == "person":
+        return f"one person's photos agree: {', '.join(info['asked']['consistent'])}"
+    return f"joint rule: {info['asked']['joint']}"
+
+
+def _weights(head: Info) -> str:
+    """The weights, and whether what was tried is more than noise."""
+    trials = head["trials"]["weights"]
+    if len(head["members"]) == 1:
+        return "one member"
+    if not trials:
+        return str(head["weights"])
+    trial = trials[-1]
+    noise = " (within noise of uniform)" if abs(trial["gain"]) <= trial["error"] else ""
+    if head["weights"] == "uniform":
+        return f"uniform ({trial['weights']} would not pay)"
+    return f"{head['weights']}{noise}"
+
+
+def _shared(by_head: Mapping[str, str]) -> str:
+    """One word when all heads have the same, else a word for each."""
+    if len(set(by_head.values())) == 1:
+        return next(iter(by_head.values()))
+    return ", ".join(f"{name} {word}" for name, word in by_head.items())
+
+
+def _prior(info: Info) -> Iterator[str]:
+    prior = info["prior"]
+    if not prior["shifts"]:
+        return
+    yield "class mix of the eval set"
+    for name, shift in prior["shifts"].items():
+        if name == JOINT.name:
+            yield f"  {name:<7} {len(shift['train'])} classes; {shift['reason'] or 'used'}"
+            continue
+        estimate = " ".join(_share(c, s) for c, s in zip(CLASSES[name], shift["estimate"], strict=True))
+        train = " ".join(_share(c, s) for c, s in zip(CLASSES[name], shift["train"], strict=True))
+        yield f"  {name:<7} train     {train}"
+        yield f"  {'':7} {'estimate' if shift['interval_95'] else 'given':<9} {estimate}"
+        if shift["interval_95"]:
+            yield f"  {'':7} {'95 %':<9} " + " ".join(f"{low:.2f}-{high:.2f}" for low, high in shift["interval_95"])
+        verdict = f"not corrected: {shift['reason']}" if shift["reason"] else "corrected" if prior["moved"] else ""
+        yield from (f"  {'':7} {line}" for line in wrap(verdict, 68) if verdict)
+    if prior["reason"]:
+        yield from (f"  {line}" for line in wrap(f"nothing corrected: {prior['reason']}", 76))
+
+
+def _share(name: str, share: float) -> str:
+    return f"{name} {share:.3f}"
+
+
+def _scores(info: Info) -> Iterator[str]:
+    fair, trained, fitted = info["cross_fitted"], info["as_trained"], info["in_sample"]
+    yield f"18 classes, {fair['photos']} photos"
+    if info["prior"]["moved"]:
+        yield f"  macro F1 {_scored(fair)} in the eval set's mix"
+        yield f"  macro F1 {_scored(trained)} as trained, without the correction"
+    else:
+        yield f"  macro F1 {_scored(fair)}"
+    yield f"  macro F1 {fitted['macro_f1']:.4f} in-sample, accuracy {fair['accuracy']:.4f} cross-fitted"
+
+
+def _scored(score: Info) -> str:
+    low, high = score["interval_95"]
+    return f"{score['macro_f1']:.4f} cross-fitted, 95 % {low:.3f}-{high:.3f} over people"
+
+
+def _attribution(info: Info) -> Iterator[str]:
+    given = info["attribution"]
+    yield "what to work on: macro F1 that would be added"
+    for name, change in sorted(given["heads"].items(), key=lambda item: -item[1]["macro_f1"]):
+        yield f"  {f'{name} always right':<48} {_change(change)}"
+    members = sorted(given["members"], key=lambda member: -abs(member["macro_f1"]))
+    if members:
+        yield "what each member adds"
+    for member in members[:MEMBERS_SHOWN]:
+        yield f"  {member['head']:<7} {member['run']:<40.40} {_change(member)}"
+    if len(members) > MEMBERS_SHOWN:
+        yield f"  and {len(members) - MEMBERS_SHOWN} more with less effect (see ensemble.json)"
+
+
+def _change(change: Info) -> str:
+    low, high = change["interval_95"]
+    return f"{change['macro_f1']:+.4f} ({low:+.3f} to {high:+.3f})"
+
+
+def _submission(info: Info, folder: Path) -> Iterator[str]:
+    if not info["submission_rows"]:
+        yield f"no photos to predict, so no submission; the vote is in {folder}"
+        return
+    moves = info["submission"]["moved_by_prior"]
+    if info["prior"]["moved"]:
+        yield f"the correction changed {moves['rows']} of {info['submission_rows']} answers"
+        for pair in moves["pairs"][:3]:
+            yield f"  {pair['rows']:5} from {pair['from']} to {pair['to']}"
+    yield f"submission: {folder / 'submission.csv'} ({info['submission_rows']} rows)"
