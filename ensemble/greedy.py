@@ -17,7 +17,7 @@ STEPS = 50  # selections after the start; a share is known to about 1 / STEPS
 PATIENCE = 5  # selections without a better vote: a step can be too long at first and right when shares are finer
 LEAST = 1e-9  # a loss that is lower by less is not better: rounding, or a member that is selected once more
 FACTORS = 16  # of probabilities of at least 2e-16 have a product that does not underflow; a logarithm costs more
-TIE = 1e-6  # of a nat in units of macro F1: log-loss decides only where F1 does not
+TIE = 1e-6  # macro F1 that a nat of log-loss is worth: it decides only where F1 does not
 
 
 def greedy_weights(members: Array, losses: Losses, *, bags: int = BAGS, steps: int = STEPS, seed: int = 0) -> Array:

@@ -88,29 +88,49 @@ def uniform(probs: Array, targets: Indices) -> Array:
 
 
 def f1(probs: Array, targets: Indices) -> Array:
-    """(M,) weights in proportion to each member's macro F1."""
+    """(M,) weights in proportion to each member's macro F1.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
+    """
     scores: Array = precision_recall_f1(confusions(probs, targets))[..., 2].mean(axis=1)
     return _proportional(scores)
 
 
 def accuracy(probs: Array, targets: Indices) -> Array:
-    """(M,) weights in proportion to each member's accuracy."""
+    """(M,) weights in proportion to each member's accuracy.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
+    """
     return _proportional(np.trace(confusions(probs, targets), axis1=1, axis2=2) / len(targets))
 
 
 def logloss(probs: Array, targets: Indices) -> Array:
-    """(M,) weights in proportion to 1 / log-loss of each member; a flawless one leaves the others next to nothing."""
+    """(M,) weights in proportion to 1 / log-loss of each member; a flawless one leaves the others next to nothing.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
+    """
     given = np.minimum(given_to_truth(probs, targets), 1 - FLOOR)
     return _proportional(1 / -np.log(given).mean(axis=1))
 
 
 def greedy(probs: Array, targets: Indices) -> Array:
-    """(M,) weights of the greedily selected soft vote of little log-loss, see `greedy_weights`."""
+    """(M,) weights of a soft vote that is selected greedily for its log-loss, see `greedy_weights`.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
+    """
     return greedy_weights(given_to_truth(probs, targets), mean_log_loss)
 
 
 def greedy_f1(probs: Array, targets: Indices) -> Array:
-    """(M,) weights of the greedily selected soft vote of high macro F1, see `greedy_weights`."""
+    """(M,) weights of a soft vote that is selected greedily for its macro F1, see `greedy_weights`.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
+    """
     require_classes("targets", targets, probs.shape[2])
     by_class = np.maximum(probs.swapaxes(1, 2), FLOOR)  # (M, C, N)
     return greedy_weights(by_class, macro_f1_loss(targets))
@@ -121,6 +141,9 @@ def simplex(probs: Array, targets: Indices) -> Array:
 
     A soft vote is a mixture of its members (a linear opinion pool); choosing it by its held-out log-loss is the
     stacking of Yao et al. 2018, https://doi.org/10.1214/17-BA1091.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
     """
     return mixture_weights([given_to_truth(probs, targets)])
 
@@ -130,9 +153,9 @@ def gain_over_uniform(
 ) -> tuple[float, float]:
     """What a vote under weights saves against equal ones: log-loss in nats a row, and its standard error.
 
-    Weights whose gain is below one or two standard errors are as good as equal ones. People are drawn, not photos: the
-    error is the square root of the sum over persons of the squared sum of a person's deviations, over N
-    (Liang & Zeger 1986, https://doi.org/10.1093/biomet/73.1.13), times P / (P - 1). It is infinite for one person.
+    Weights whose gain is within two standard errors of 0 cannot be told from equal ones. Photos of one person err
+    together, so the variance is the sum over persons of the squared sum of a person's deviations, over N^2 (Liang &
+    Zeger 1986, https://doi.org/10.1093/biomet/73.1.13), times P / (P - 1). It is infinite for one person.
 
     Args:
         probs: (M, N, C) out-of-fold probabilities, of rows that the weights were not fitted on.
