@@ -1,26 +1,42 @@
 """Scores of predictions against the truth, all but the log-loss from one confusion matrix.
 
+Row weights say how many samples a row stands for: to judge a set under another mix of classes than its own.
+
 Legend: N samples, C classes.
 """
 
+from typing import overload
+
 import numpy as np
 
-from ensemble.predictions import Array, EnsembleError, Indices, Names
+from ensemble.predictions import Array, EnsembleError, Indices
 
 
-def confusion(targets: Indices, labels: Indices, n_classes: int) -> Indices:
-    """(C, C) how often each true class (row) was called each class (column).
+@overload
+def confusion(targets: Indices, labels: Indices, n_classes: int, weights: None = None) -> Indices: ...
+
+
+@overload
+def confusion(targets: Indices, labels: Indices, n_classes: int, weights: Array) -> Array: ...
+
+
+def confusion(targets: Indices, labels: Indices, n_classes: int, weights: Array | None = None) -> Indices | Array:
+    """(C, C) how often each true class (row) was called each class (column); whole numbers without weights.
 
     Args:
         targets: (N,) true class indices.
         labels: (N,) predicted class indices.
         n_classes: C.
+        weights: (N,) how many samples each row counts for; 1 each by default.
 
     Raises:
-        EnsembleError: If lengths differ, there are no samples, or an index is not in 0 to C-1.
+        EnsembleError: If lengths differ, there are no samples, an index is not in 0 to C-1, or the weights
+            are not finite, non-negative numbers with a positive sum.
     """
-    _require_pairs(targets, labels, n_classes)
-    cells = np.bincount(targets * n_classes + labels, minlength=n_classes**2)
+    require_pairs(targets, labels, n_classes)
+    if weights is not None:
+        require_weights(weights, len(targets))
+    cells = np.bincount(targets * n_classes + labels, weights, minlength=n_classes**2)
     return cells.reshape(n_classes, n_classes)
 
 
@@ -36,35 +52,40 @@ def precision_recall_f1(confusion: Indices | Array) -> Array:
     return np.stack([_ratio(above, below) for above, below in pairs], axis=-1)
 
 
-def macro_f1(targets: Indices, labels: Indices, n_classes: int) -> float:
+def macro_f1(targets: Indices, labels: Indices, n_classes: int, weights: Array | None = None) -> float:
     """Mean F1 over all C classes; a class that is neither true nor called counts 0.
 
     Args:
         targets: (N,) true class indices.
         labels: (N,) predicted class indices.
         n_classes: C.
+        weights: (N,) how many samples each row counts for; 1 each by default.
 
     Raises:
-        EnsembleError: If lengths differ, there are no samples, or an index is not in 0 to C-1.
+        EnsembleError: If lengths differ, there are no samples, an index is not in 0 to C-1, or the weights
+            are not finite, non-negative numbers with a positive sum.
     """
-    return float(_macro_f1(confusion(targets, labels, n_classes)))
+    return float(macro_f1_of(confusion(targets, labels, n_classes, weights)))
 
 
-def accuracy(targets: Indices, labels: Indices, n_classes: int) -> float:
+def accuracy(targets: Indices, labels: Indices, n_classes: int, weights: Array | None = None) -> float:
     """Share of the samples that were called what they are.
 
     Args:
         targets: (N,) true class indices.
         labels: (N,) predicted class indices.
         n_classes: C.
+        weights: (N,) how many samples each row counts for; 1 each by default.
 
     Raises:
-        EnsembleError: If lengths differ, there are no samples, or an index is not in 0 to C-1.
+        EnsembleError: If lengths differ, there are no samples, an index is not in 0 to C-1, or the weights
+            are not finite, non-negative numbers with a positive sum.
     """
-    return float(np.trace(confusion(targets, labels, n_classes)) / len(targets))
+    counts = confusion(targets, labels, n_classes, weights)
+    return float(np.trace(counts) / counts.sum())
 
 
-def log_loss(targets: Indices, probs: Array) -> float:
+def log_loss(targets: Indices, probs: Array, weights: Array | None = None) -> float:
     """Mean negative log-probability, in nats, that was given to the true class.
 
     Probabilities are clipped by the machine epsilon at both ends, so that a single zero does not cost infinity.
@@ -72,56 +93,20 @@ def log_loss(targets: Indices, probs: Array) -> float:
     Args:
         targets: (N,) true class indices.
         probs: (N, C) probabilities.
+        weights: (N,) how many samples each row counts for; 1 each by default.
 
     Raises:
-        EnsembleError: If lengths differ, there are no samples, or a target is not in 0 to C-1.
+        EnsembleError: If lengths differ, there are no samples, a target is not in 0 to C-1, or the weights
+            are not finite, non-negative numbers with a positive sum.
     """
-    _require_pairs(targets, probs.argmax(axis=1), probs.shape[1])
+    require_pairs(targets, probs.argmax(axis=1), probs.shape[1])
     epsilon = np.finfo(np.float64).eps
     given = np.take_along_axis(probs, targets[:, None], axis=1)
-    return float(-np.log(np.clip(given, epsilon, 1 - epsilon)).mean())
-
-
-def person_interval(
-    targets: Indices,
-    labels: Indices,
-    persons: Names,
-    n_classes: int,
-    *,
-    rounds: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Lower and upper end of a percentile bootstrap interval of macro F1, in which whole people are drawn.
-
-    Photos of one person err together; drawing photos would make the interval too narrow. This is the
-    cluster bootstrap of Field & Welsh 2007, https://doi.org/10.1111/j.1467-9868.2007.00593.x.
-
-    Args:
-        targets: (N,) true class indices.
-        labels: (N,) predicted class indices.
-        persons: (N,) who is in the photo.
-        n_classes: C.
-        rounds: How often as many people as there are get drawn with replacement.
-        seed: Of the draws.
-        level: Share of the draws inside the interval, between 0 and 1.
-
-    Raises:
-        EnsembleError: If lengths differ, there are no samples, or an index is not in 0 to C-1.
-    """
-    _require_pairs(targets, labels, n_classes)
-    if len(persons) != len(targets):
-        raise EnsembleError(f"got {len(persons)} persons for {len(targets)} targets; give one person a sample")
-    people, person = np.unique(persons, return_inverse=True)
-    cells = targets * n_classes + labels  # (N,)
-    rng = np.random.default_rng(seed)
-    drawn = np.empty((rounds, n_classes**2))
-    for row in drawn:
-        times = np.bincount(rng.integers(len(people), size=len(people)), minlength=len(people))
-        row[:] = np.bincount(cells, weights=times[person], minlength=n_classes**2)
-    scores = _macro_f1(drawn.reshape(rounds, n_classes, n_classes))
-    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    losses = -np.log(np.clip(given, epsilon, 1 - epsilon))
+    if weights is None:
+        return float(losses.mean())
+    require_weights(weights, len(targets))
+    return float(np.average(losses[:, 0], weights=weights))
 
 
 def require_classes(name: str, values: Indices, n_classes: int) -> None:
@@ -144,7 +129,26 @@ def require_classes(name: str, values: Indices, n_classes: int) -> None:
         )
 
 
-def _macro_f1(confusion: Indices | Array) -> Array:
+def require_weights(weights: Array, n_samples: int) -> None:
+    """Refuse row weights that count nothing.
+
+    Args:
+        weights: (N,) how many samples each row counts for.
+        n_samples: N.
+
+    Raises:
+        EnsembleError: If the weights are not N finite, non-negative numbers with a positive sum.
+    """
+    if weights.shape != (n_samples,):
+        raise EnsembleError(f"weights have shape {weights.shape} for {n_samples} samples; give one weight a sample")
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        low, high = weights.min(), weights.max()
+        raise EnsembleError(
+            f"weights run from {low:.6g} to {high:.6g}; give finite, non-negative weights that are not all zero"
+        )
+
+
+def macro_f1_of(confusion: Indices | Array) -> Array:
     """(...) macro F1 of (..., C, C) counts."""
     return np.asarray(precision_recall_f1(confusion)[..., 2].mean(axis=-1))
 
@@ -153,7 +157,7 @@ def _ratio(above: Array, below: Array) -> Array:
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
-def _require_pairs(targets: Indices, labels: Indices, n_classes: int) -> None:
+def require_pairs(targets: Indices, labels: Indices, n_classes: int) -> None:
     if len(targets) != len(labels):
         raise EnsembleError(f"got {len(targets)} targets and {len(labels)} predictions; give one of each a sample")
     require_classes("targets", targets, n_classes)

@@ -52,6 +52,55 @@ def test_log_loss_is_that_of_scikit_learn(outcome: tuple[Indices, Indices, int],
     assert log_loss(targets, probs) == pytest.approx(expected)
 
 
+@given(outcome=outcomes(), seed=st.integers(0, 99))
+def test_weighted_scores_are_those_of_scikit_learn(outcome: tuple[Indices, Indices, int], seed: int) -> None:
+    targets, labels, n_classes = outcome
+    rng = np.random.default_rng(seed)
+    weights = rng.exponential(size=len(targets)) * (rng.random(len(targets)) < 0.8) + 1e-3
+    every, probs = range(n_classes), rng.dirichlet(np.ones(n_classes), size=len(targets))
+    matrix = confusion(targets, labels, n_classes, weights)
+    np.testing.assert_allclose(matrix, oracle.confusion_matrix(targets, labels, labels=every, sample_weight=weights))
+    expected = oracle.f1_score(targets, labels, labels=every, average="macro", zero_division=0, sample_weight=weights)
+    assert macro_f1(targets, labels, n_classes, weights) == pytest.approx(expected)
+    expected = oracle.accuracy_score(targets, labels, sample_weight=weights)
+    assert accuracy(targets, labels, n_classes, weights) == pytest.approx(expected)
+    expected = oracle.log_loss(targets, probs, labels=every, sample_weight=weights)
+    assert log_loss(targets, probs, weights) == pytest.approx(expected)
+
+
+@given(outcome=outcomes(), times=st.integers(1, 9))
+def test_a_row_of_weight_n_is_n_rows(outcome: tuple[Indices, Indices, int], times: int) -> None:
+    targets, labels, n_classes = outcome
+    each = 1 + np.arange(len(targets)) % times
+    repeated = confusion(np.repeat(targets, each), np.repeat(labels, each), n_classes)
+    assert np.array_equal(confusion(targets, labels, n_classes, each.astype(float)), repeated)
+
+
+def test_counts_are_whole_unless_weighted() -> None:
+    targets = np.array([0, 1])
+    assert confusion(targets, targets, 2).dtype == np.int64
+    assert confusion(targets, targets, 2, np.array([0.5, 1])).tolist() == [[0.5, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0], r"weights have shape \(1,\) for 2 samples; give one weight a sample"),
+        ([0.0, 0.0], "weights run from 0 to 0; give finite, non-negative weights that are not all zero"),
+        ([1.0, -1.0], "weights run from -1 to 1; give finite"),
+        ([1.0, np.inf], "weights run from 1 to inf; give finite"),
+        ([1.0, np.nan], "weights run from nan to nan; give finite"),
+    ],
+)
+def test_weights_that_count_nothing_are_refused(weights: list[float], message: str) -> None:
+    targets = np.array([0, 1])
+    for score in (confusion, macro_f1, accuracy):
+        with pytest.raises(EnsembleError, match=message):
+            score(targets, targets, 2, np.array(weights))
+    with pytest.raises(EnsembleError, match=message):
+        log_loss(targets, np.full((2, 2), 0.5), np.array(weights))
+
+
 def test_log_loss_of_a_certain_mistake_is_finite() -> None:
     assert log_loss(np.array([0]), np.array([[0.0, 1.0]])) == pytest.approx(-np.log(np.finfo(float).eps))
 

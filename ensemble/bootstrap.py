@@ -1,0 +1,147 @@
+"""How sure a score is, when whole people are drawn: photos of one person err together.
+
+Legend: N samples, P persons, C classes, R rounds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ensemble.metrics import macro_f1_of, require_pairs
+from ensemble.predictions import Array, EnsembleError, Indices, Names
+
+CELLS = 2**23  # numbers of a table that are held at once
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draws:
+    """People drawn with replacement, as many as there are, in each of R rounds.
+
+    The cluster bootstrap of Field & Welsh 2007, https://doi.org/10.1111/j.1467-9868.2007.00593.x. What is compared uses
+    the same draws, so that differences are paired.
+
+    Attributes:
+        person: (N,) number of each sample's person.
+        n_persons: P.
+        rounds: R.
+        seed: Of the draws.
+    """
+
+    person: Indices
+    n_persons: int
+    rounds: int
+    seed: int
+
+    @classmethod
+    def of(cls, persons: Names, *, rounds: int = 1000, seed: int = 0) -> "Draws":
+        """Draws over the people of (N,) samples."""
+        people, person = np.unique(persons, return_inverse=True)
+        return cls(person, len(people), rounds, seed)
+
+    def times(self) -> Iterator[Array]:
+        """How often each person is drawn, (r, P) for a few rounds at a time."""
+        rng = np.random.default_rng(self.seed)
+        most = max(1, CELLS // max(self.n_persons, 1))
+        for start in range(0, self.rounds, most):
+            rounds = range(start, min(start + most, self.rounds))
+            drawn = (rng.integers(self.n_persons, size=self.n_persons) for _ in rounds)
+            yield np.stack([np.bincount(who, minlength=self.n_persons) for who in drawn]).astype(np.float64)
+
+    def sums(self, cells: Indices, n_cells: int, weights: Array | None = None) -> Array:
+        """(R, n_cells) how much of each cell is drawn.
+
+        Args:
+            cells: (N,) the cell of each sample, 0 to n_cells - 1.
+            n_cells: How many there are.
+            weights: (N,) what each sample counts; None = 1.
+        """
+        _, used = np.unique(cells, return_inverse=True)  # most cells of a large confusion matrix stay empty
+        kinds = cells[np.unique(used, return_index=True)[1]]
+        made = np.zeros((self.rounds, n_cells))
+        made[:, kinds] = self._sums(used, len(kinds), weights)
+        return made
+
+    def _sums(self, cells: Indices, n_cells: int, weights: Array | None) -> Array:
+        if self.n_persons * n_cells <= 4 * CELLS:
+            flat = self.person * n_cells + cells
+            table = np.bincount(flat, weights=weights, minlength=self.n_persons * n_cells)
+            by_person = table.reshape(self.n_persons, n_cells).astype(np.float64)
+            return np.concatenate([times @ by_person for times in self.times()])
+        each = np.ones(len(cells)) if weights is None else weights
+        rows = [np.bincount(cells, weights=who[self.person] * each, minlength=n_cells) for t in self.times() for who in t]
+        return np.stack(rows).astype(np.float64)
+
+    def macro_f1(self, cells: Indices, n_classes: int, weights: Array | None = None) -> Array:
+        """(R,) macro F1.
+
+        Args:
+            cells: (N,) ``target * C + label``.
+            n_classes: C.
+            weights: (N,) what each sample counts; None = 1.
+        """
+        return macro_f1_of(self.sums(cells, n_classes**2, weights).reshape(-1, n_classes, n_classes))
+
+    def mean(self, values: Array, weights: Array | None = None) -> Array:
+        """(R,) weighted means of (N,) values.
+
+        Args:
+            values: (N,) of any kind, such as a row's log-loss.
+            weights: (N,) what each sample counts; None = 1.
+        """
+        each = np.ones(len(values)) if weights is None else weights
+        sums = np.stack([np.bincount(self.person, w, self.n_persons) for w in (values * each, each)], axis=1)
+        drawn = np.concatenate([times @ sums for times in self.times()])
+        means: Array = drawn[:, 0] / drawn[:, 1]
+        return means
+
+
+def person_interval(
+    targets: Indices,
+    labels: Indices,
+    persons: Names,
+    n_classes: int,
+    *,
+    rounds: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Lower and upper end of a percentile bootstrap interval of macro F1, in which whole people are drawn.
+
+    Args:
+        targets: (N,) true class indices.
+        labels: (N,) predicted class indices.
+        persons: (N,) who is in the photo.
+        n_classes: C.
+        rounds: How often as many people as there are get drawn with replacement.
+        seed: Of the draws.
+        level: Share of the draws inside the interval, between 0 and 1.
+
+    Raises:
+        EnsembleError: If lengths differ, there are no samples, or an index is not in 0 to C-1.
+    """
+    require_pairs(targets, labels, n_classes)
+    if len(persons) != len(targets):
+        raise EnsembleError(f"got {len(persons)} persons for {len(targets)} targets; give one person a sample")
+    scores = Draws.of(persons, rounds=rounds, seed=seed).macro_f1(targets * n_classes + labels, n_classes)
+    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def gain(before: Array, after: Array, persons: Names) -> tuple[float, float]:
+    """Mean of ``before - after`` over the samples, and its standard error when people are drawn.
+
+    The error is that of a ratio of sums over clusters (Cochran 1977, equation 2.45): people may have more or fewer
+    photos.
+
+    Args:
+        before: (N,) losses.
+        after: (N,) losses of the same samples.
+        persons: (N,) who is in the photo.
+    """
+    saved = before - after
+    _, person = np.unique(persons, return_inverse=True)
+    mean = float(saved.mean())
+    left = np.bincount(person, weights=saved - mean)  # what each person adds to the sum beyond its share
+    n = len(left)
+    return mean, float(np.sqrt(n / max(n - 1, 1) * (left**2).sum()) / len(saved))

@@ -1,0 +1,163 @@
+"""From heads to answers: joint probabilities, the eval set's class mix, and the decoder, every step scored.
+
+Legend: N samples, H heads, C classes of a head, J joint classes, E photos to predict.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ensemble.bootstrap import Draws
+from ensemble.choice import Key, assembled, keys, rows_for
+from ensemble.decoding import DECODERS, Decoder
+from ensemble.metrics import accuracy, macro_f1
+from ensemble.predictions import Array, Indices, Mask
+
+SIMPLE_FIRST = ("argmax", "plug-in", "logit-adjust", "head-bias")  # what auto chooses from; class-bias overfits
+ROUNDS = 1000
+Fitted = TypeVar("Fitted")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Labelled out-of-fold rows under one class mix.
+
+    Attributes:
+        targets: (N,) true joint classes.
+        folds: (N,) folds.
+        draws: People drawn for intervals, the same for everything that is compared.
+        weights: (N,) what each row counts: 1 as trained, new over old share of its class under another mix.
+        sizes: H class counts.
+    """
+
+    targets: Indices
+    folds: Indices
+    draws: Draws
+    weights: Array
+    sizes: tuple[int, ...]
+
+    @property
+    def n_classes(self) -> int:
+        """J."""
+        return int(np.prod(self.sizes))
+
+    def score(self, labels: Indices) -> float:
+        """Macro F1 of the J classes."""
+        return macro_f1(self.targets, labels, self.n_classes, weights=self.weights)
+
+    def drawn(self, labels: Indices, rows: Mask | None = None) -> Array:
+        """(R,) macro F1 when people are drawn; of some rows only, when a mask is given."""
+        weights = self.weights if rows is None else self.weights * rows
+        return self.draws.macro_f1(self.targets * self.n_classes + labels, self.n_classes, weights)
+
+    def summary(self, labels: Indices) -> dict[str, Any]:
+        """Macro F1 with its 95 % interval over people, accuracy, number of photos."""
+        low, high = np.quantile(self.drawn(labels), [0.025, 0.975])
+        return {
+            "macro_f1": self.score(labels),
+            "interval_95": [float(low), float(high)],
+            "accuracy": accuracy(self.targets, labels, self.n_classes, weights=self.weights),
+            "photos": len(self.targets),
+        }
+
+    def difference(self, before: Indices, after: Indices) -> dict[str, Any]:
+        """How much macro F1 the second labels have more, with the 95 % interval of the paired difference."""
+        low, high = np.quantile(self.drawn(after) - self.drawn(before), [0.025, 0.975])
+        return {"macro_f1": self.score(after) - self.score(before), "interval_95": [float(low), float(high)]}
+
+
+def cross_fit(fit: Callable[[Mask], Fitted], folds: Indices) -> dict[Key, Fitted]:
+    """What is fitted on all rows, and without each fold."""
+    return {key: fit(rows_for(key, folds)) for key in keys(folds)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """How joint probabilities become labels.
+
+    Attributes:
+        name: Key of ``DECODERS``.
+        decoder: It, fitted on all rows.
+        labels: (N,) out-of-fold labels, each fold by what did not see it.
+        fitted: (N,) the labels by ``decoder``.
+        trials: Decoder -> macro F1 cross-fitted, its gain over argmax and the standard error of that.
+    """
+
+    name: str
+    decoder: Decoder
+    labels: Indices
+    fitted: Indices
+    trials: dict[str, dict[str, float]]
+
+
+def decode(probs: Array, scored: Scored, asked: str) -> Decoded:
+    """Labels of (N, J) probabilities by the decoder that was asked for, or by the simplest that is as good as the best.
+
+    ``auto`` is the rule of one standard error of Breiman et al. 1984: of the decoders whose cross-fitted macro F1 is
+    within one standard error (paired, people drawn) of the best, the simplest. For each fold the others' rows decide.
+
+    Args:
+        probs: (N, J) joint probabilities.
+        scored: The rows' truth and weight.
+        asked: Key of ``DECODERS``, or ``auto``.
+    """
+    names = SIMPLE_FIRST if asked == "auto" else (asked,)
+    fits = {name: _fits(name, probs, scored) for name in names}
+    fair = {name: _fair(by_key, probs, scored) for name, by_key in fits.items()}
+    chosen = {key: _simplest(fair, scored, rows_for(key, scored.folds)) for key in keys(scored.folds)}
+    labels = assembled({key: fair[name] for key, name in chosen.items()}, scored.folds)
+    name = chosen[None]
+    return Decoded(
+        name, fits[name][None], labels, fits[name][None](probs, scored.weights), _trials(probs, fair, scored)
+    )
+
+
+def _fits(name: str, probs: Array, scored: Scored) -> dict[Key, Decoder]:
+    def fit(rows: Mask) -> Decoder:
+        return DECODERS[name](probs[rows], scored.targets[rows], scored.weights[rows], scored.sizes)
+
+    return cross_fit(fit, scored.folds)
+
+
+def _fair(fits: Mapping[Key, Decoder], probs: Array, scored: Scored) -> Indices:
+    """(N,) labels by decoders that did not see the fold; a decoder may look at the probabilities of all rows."""
+    parts = {key: fit(probs, scored.weights) for key, fit in fits.items() if key is not None}
+    return assembled(parts, scored.folds)
+
+
+def _simplest(fair: Mapping[str, Indices], scored: Scored, rows: Mask) -> str:
+    """The first decoder that is within one standard error of the best."""
+    if len(fair) == 1:
+        return next(iter(fair))
+    drawn = {name: scored.drawn(labels, rows) for name, labels in fair.items()}
+    points = {name: _score(scored, labels, rows) for name, labels in fair.items()}
+    best = max(points, key=lambda name: points[name])  # the first of equals
+    for name in fair:
+        if points[best] - points[name] <= float((drawn[best] - drawn[name]).std()):
+            return name
+    return best
+
+
+def _score(scored: Scored, labels: Indices, rows: Mask) -> float:
+    return macro_f1(scored.targets[rows], labels[rows], scored.n_classes, weights=scored.weights[rows])
+
+
+def _trials(probs: Array, fair: Mapping[str, Indices], scored: Scored) -> dict[str, dict[str, float]]:
+    plain = probs.argmax(axis=1)
+    base = scored.drawn(plain)
+    return {
+        name: {
+            "macro_f1": scored.score(labels),
+            "gain": scored.score(labels) - scored.score(plain),
+            "error": float((scored.drawn(labels) - base).std()),
+        }
+        for name, labels in fair.items()
+    }
+
+
+def outer(ratios: Sequence[Array]) -> Array:
+    """(J,) products of H heads' ratios, the last head running fastest."""
+    return reduce(lambda left, right: np.outer(left, right).ravel(), ratios)
