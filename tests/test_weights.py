@@ -3,6 +3,8 @@
 Legend: N samples, C classes, M members.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,11 +14,21 @@ from scipy.stats import sem
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from ensemble.metrics import log_loss
+from ensemble.metrics import log_loss, macro_f1
 from ensemble.mixture import GAP
 from ensemble.predictions import Array, EnsembleError, Indices
 from ensemble.voting import soft_vote
-from ensemble.weights import WEIGHT_RULES, WeightRule, accuracy, f1, gain_over_uniform, logloss, simplex, uniform
+from ensemble.weights import (
+    WEIGHT_RULES,
+    WeightRule,
+    accuracy,
+    f1,
+    f1_gain_over_uniform,
+    gain_over_uniform,
+    logloss,
+    simplex,
+    uniform,
+)
 
 every_rule = pytest.mark.parametrize("rule", WEIGHT_RULES.values(), ids=WEIGHT_RULES.keys())
 seeds = st.integers(0, 2**32 - 1)
@@ -135,8 +147,21 @@ def test_the_error_of_a_gain_counts_persons_not_photos(seed: int, copies: int) -
     assert error == pytest.approx(sem(after - before))
 
 
-def test_equal_weights_gain_nothing_and_one_person_says_nothing() -> None:
+@pytest.mark.parametrize("gained", [gain_over_uniform, f1_gain_over_uniform])
+def test_equal_weights_gain_nothing(gained: Callable[..., tuple[float, float]]) -> None:
     probs, targets = trained(0)
-    persons = np.arange(80).astype(np.str_)
-    assert gain_over_uniform(probs, targets, persons, np.full(4, 7.0)) == (0, 0)
-    assert gain_over_uniform(probs, targets, np.full(80, "a"), np.arange(4.0))[1] == np.inf
+    assert gained(probs, targets, np.arange(80).astype(np.str_), np.full(4, 7.0)) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_gain_in_macro_f1_and_its_error_are_those_of_a_bootstrap(seed: int) -> None:
+    probs, targets = trained(seed, n=900)
+    weights, persons = np.array([5.0, 0.0, 1.0, 0.0]), np.repeat(np.arange(300), 3)
+    before, after = (soft_vote(probs, these).argmax(axis=1) for these in (np.ones(4), weights))
+    gain, error = f1_gain_over_uniform(probs, targets, persons.astype(np.str_), weights)
+    assert gain == pytest.approx(macro_f1(targets, after, 3) - macro_f1(targets, before, 3))
+    rng, drawn = np.random.default_rng(seed), []
+    for _ in range(400):
+        rows = (3 * rng.integers(300, size=300)[:, None] + np.arange(3)).ravel()
+        drawn.append(macro_f1(targets[rows], after[rows], 3) - macro_f1(targets[rows], before[rows], 3))
+    assert error == pytest.approx(np.std(drawn), rel=0.15)  # four times the error of 400 draws
