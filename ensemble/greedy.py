@@ -17,16 +17,16 @@ STEPS = 50  # selections after the start; a share is known to about 1 / STEPS
 PATIENCE = 5  # selections without a better vote: a step can be too long at first and right when shares are finer
 LEAST = 1e-9  # a loss that is lower by less is not better: rounding, or a member that is selected once more
 FACTORS = 16  # of probabilities of at least 2e-16 have a product that does not underflow; a logarithm costs more
-TIE = 1e-6  # of a nat in units of macro F1: log-loss decides only where F1 does not
+TIE = 1e-6  # macro F1 that a nat of log-loss is worth: it decides only where F1 does not
 
 
 def greedy_weights(members: Array, losses: Losses, *, bags: int = BAGS, steps: int = STEPS, seed: int = 0) -> Array:
     """(M,) shares of the selections, averaged over bags of members.
 
     Ensemble selection of Caruana, Niculescu-Mizil, Crew & Ksikes 2004, https://doi.org/10.1145/1015330.1015432: with
-    replacement, a sorted start, and bags of a little more than half of the members. Bags are drawn in pairs, of which one takes the
-    members from the front of a random order and the other from its end, so that no member is in many more bags than
-    another. Where the average over bags is worse than the best member, the selection from all members is
+    replacement, a sorted start, and bags of a little more than half of the members. Bags are drawn in pairs, of which
+    one takes members from the front of a random order and the other from its end, so that no member is in many more
+    bags than another. Where the average over bags is worse than the best member, what was selected from all members is
     returned, which never is. Members that are equal to the last bit are one member that shares its weight.
 
     Args:
@@ -55,12 +55,12 @@ def greedy_weights(members: Array, losses: Losses, *, bags: int = BAGS, steps: i
 
 
 def mean_log_loss(given: Array) -> Array:
-    """(m,) mean log-loss in nats of (m, N) positive probabilities of the true classes."""
+    """(m,) mean log-loss in nats of (m, N) probabilities of the true classes, each 2e-16 or more."""
     m, n = given.shape
     whole = n // FACTORS * FACTORS
     products = given[:, :whole].reshape(m, FACTORS, -1).prod(axis=1)
-    sums: Array = np.log(products).sum(axis=1) + np.log(given[:, whole:]).sum(axis=1)
-    return -sums / n
+    losses: Array = -(np.log(products).sum(axis=1) + np.log(given[:, whole:]).sum(axis=1)) / n
+    return losses
 
 
 def macro_f1_loss(targets: Indices) -> Losses:
@@ -92,7 +92,7 @@ def _highest(votes: Array) -> Indices:
 
 
 def _distinct(members: Array) -> tuple[Indices, Indices]:
-    """The rows of different members, in an order that is that of no input; and (M,) which of them each member is."""
+    """A row of each different member, in an order that the order of members does not touch; and (M,) which it is."""
     names = [member.tobytes() for member in members]
     found = {name: row for row, name in enumerate(names)}
     places = {name: place for place, name in enumerate(sorted(found))}

@@ -1,6 +1,6 @@
 """Rules that turn members' out-of-fold predictions into the weights of their votes.
 
-Legend: N samples, C classes, M members, P persons, B rows of a block.
+Legend: N samples, C classes, M members, B rows of a block.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ensemble.bootstrap import gain
 from ensemble.greedy import greedy_weights, macro_f1_loss, mean_log_loss
 from ensemble.metrics import confusion, precision_recall_f1, require_classes
 from ensemble.mixture import mixture_weights
@@ -88,29 +89,49 @@ def uniform(probs: Array, targets: Indices) -> Array:
 
 
 def f1(probs: Array, targets: Indices) -> Array:
-    """(M,) weights in proportion to each member's macro F1."""
+    """(M,) weights in proportion to each member's macro F1.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
+    """
     scores: Array = precision_recall_f1(confusions(probs, targets))[..., 2].mean(axis=1)
     return _proportional(scores)
 
 
 def accuracy(probs: Array, targets: Indices) -> Array:
-    """(M,) weights in proportion to each member's accuracy."""
+    """(M,) weights in proportion to each member's accuracy.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
+    """
     return _proportional(np.trace(confusions(probs, targets), axis1=1, axis2=2) / len(targets))
 
 
 def logloss(probs: Array, targets: Indices) -> Array:
-    """(M,) weights in proportion to 1 / log-loss of each member; a flawless one leaves the others next to nothing."""
+    """(M,) weights in proportion to 1 / log-loss of each member; a flawless one leaves the others next to nothing.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
+    """
     given = np.minimum(given_to_truth(probs, targets), 1 - FLOOR)
     return _proportional(1 / -np.log(given).mean(axis=1))
 
 
 def greedy(probs: Array, targets: Indices) -> Array:
-    """(M,) weights of the greedily selected soft vote of little log-loss, see `greedy_weights`."""
+    """(M,) weights of a soft vote that is selected greedily for its log-loss, see `greedy_weights`.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
+    """
     return greedy_weights(given_to_truth(probs, targets), mean_log_loss)
 
 
 def greedy_f1(probs: Array, targets: Indices) -> Array:
-    """(M,) weights of the greedily selected soft vote of high macro F1, see `greedy_weights`."""
+    """(M,) weights of a soft vote that is selected greedily for its macro F1, see `greedy_weights`.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
+    """
     require_classes("targets", targets, probs.shape[2])
     by_class = np.maximum(probs.swapaxes(1, 2), FLOOR)  # (M, C, N)
     return greedy_weights(by_class, macro_f1_loss(targets))
@@ -121,6 +142,9 @@ def simplex(probs: Array, targets: Indices) -> Array:
 
     A soft vote is a mixture of its members (a linear opinion pool); choosing it by its held-out log-loss is the
     stacking of Yao et al. 2018, https://doi.org/10.1214/17-BA1091.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
     """
     return mixture_weights([given_to_truth(probs, targets)])
 
@@ -130,14 +154,12 @@ def gain_over_uniform(
 ) -> tuple[float, float]:
     """What a vote under weights saves against equal ones: log-loss in nats a row, and its standard error.
 
-    Weights whose gain is below one or two standard errors are as good as equal ones. People are drawn, not photos: the
-    error is the square root of the sum over persons of the squared sum of a person's deviations, over N
-    (Liang & Zeger 1986, https://doi.org/10.1093/biomet/73.1.13), times P / (P - 1). It is infinite for one person.
+    Weights whose gain is within two standard errors of 0 cannot be told from equal ones.
 
     Args:
         probs: (M, N, C) out-of-fold probabilities, of rows that the weights were not fitted on.
         targets: (N,) true class indices.
-        persons: (N,) who is in the photo.
+        persons: (N,) who is in the photo; the error counts people, not photos, see `gain`.
         weights: (M,) weights.
         voter: How members vote.
 
@@ -146,13 +168,43 @@ def gain_over_uniform(
     """
     votes = np.stack([voter(probs, np.ones(len(probs))), voter(probs, weights)])
     before, after = -np.log(given_to_truth(votes, targets))
-    saved = before - after
-    people, person = np.unique(persons, return_inverse=True)
-    if len(people) < 2:
-        return float(saved.mean()), float("inf")
-    deviations = np.bincount(person, weights=saved - saved.mean())  # (P,)
-    variance = (deviations**2).sum() * len(people) / (len(people) - 1) / len(saved) ** 2
-    return float(saved.mean()), float(np.sqrt(variance))
+    return gain(before, after, persons)
+
+
+def f1_gain_over_uniform(
+    probs: Array, targets: Indices, persons: Names, weights: Array, *, voter: Voter = soft_vote
+) -> tuple[float, float]:
+    """The macro F1 that a vote under weights has more than one under equal weights, and its standard error.
+
+    Args:
+        probs: (M, N, C) out-of-fold probabilities, of rows that the weights were not fitted on.
+        targets: (N,) true class indices.
+        persons: (N,) who is in the photo; the error counts people, not photos, see `gain`.
+        weights: (M,) weights.
+        voter: How members vote.
+
+    Raises:
+        EnsembleError: If there are no samples, a target is not in 0 to C-1, or the weights cannot weigh.
+    """
+    n_classes = probs.shape[2]
+    before, after = (
+        _f1_pieces(targets, voter(probs, these).argmax(axis=1), n_classes) for these in (np.ones(len(probs)), weights)
+    )
+    return gain(-before, -after, persons)
+
+
+def _f1_pieces(targets: Indices, labels: Indices, n_classes: int) -> Array:
+    """(N,) pieces whose mean is the macro F1 and whose spread is its spread: macro F1 + its influence function.
+
+    A class's F1 is 2 hits / (true + called), a ratio of sums over rows; a row moves it by (2 hit - F1 (true + called))
+    / (true + called), to the first order.
+    """
+    counts = confusion(targets, labels, n_classes)
+    scores = precision_recall_f1(counts)[:, 2]
+    worth = len(targets) / n_classes / np.maximum(counts.sum(axis=0) + counts.sum(axis=1), 1)
+    hits = 2 * worth[labels] * (targets == labels)
+    pieces: Array = scores.mean() + hits - (scores * worth)[targets] - (scores * worth)[labels]
+    return pieces
 
 
 def _joined(seen: Sequence[tuple[Array, Indices]]) -> tuple[Array, Indices]:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
 
 from ensemble.predictions import Array, EnsembleError, Indices
-from ensemble.voting import VOTERS, Voter, count_ties, hard_vote, soft_vote
+from ensemble.voting import VOTERS, Voter, borda_vote, count_ties, hard_vote, soft_vote
 
 every_voter = pytest.mark.parametrize("voter", VOTERS.values(), ids=VOTERS.keys())
 few = settings(max_examples=20, deadline=None)  # scikit-learn takes a while
@@ -118,6 +119,47 @@ def test_sums_that_differ_by_rounding_tie_too_and_go_to_the_lower_index() -> Non
     first = np.array([0.7, 0.4, 0.2])
     probs, weights = np.stack([first, 1 - first], axis=1)[:, None], np.array([2.0, 1.0, 1.0])
     assert hard_vote(probs, weights).argmax() == 0
+
+
+def exact_borda_winner(parts: Indices, weights: Indices) -> int:
+    """One sample's decision in exact arithmetic; ``parts`` is (M, C)."""
+    classes = range(parts.shape[1])
+    pairs = [
+        ([Fraction(int(part), int(row.sum())) for part in row], int(w)) for row, w in zip(parts, weights, strict=True)
+    ]
+    points = [sum(w * (2 * sum(p < row[c] for p in row) + row.count(row[c]) - 1) for row, w in pairs) for c in classes]
+    sums = [sum(w * row[c] for row, w in pairs) for c in classes]
+    return max(classes, key=lambda c: (points[c], sums[c], -c))
+
+
+@given(cast=ballots())
+def test_borda_decisions_are_exact_and_ties_go_to_the_larger_sum(cast: tuple[Indices, Indices]) -> None:
+    parts, weights = cast
+    winners = borda_vote(shares_of(parts), weights.astype(np.float64)).argmax(axis=1)
+    assert winners.tolist() == [exact_borda_winner(parts[:, row], weights) for row in range(parts.shape[1])]
+
+
+@given(cast=ballots().filter(lambda cast: cast[0].shape[2] > 1))
+def test_borda_points_are_ranks(cast: tuple[Indices, Indices]) -> None:
+    probs, weights = shares_of(cast[0]), cast[1].astype(np.float64)
+    points = np.tensordot(weights, rankdata(probs, axis=2) - 1, axes=1)
+    shares = points / points.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(borda_vote(probs, weights), shares, atol=2e-9)  # a billionth goes to the winner
+
+
+@given(vote=votes())
+def test_borda_with_two_classes_is_the_hard_vote(vote: tuple[Array, Array]) -> None:
+    probs, weights = vote
+    two = np.stack([probs[:, :, 0], 1 - probs[:, :, 0]], axis=2)
+    np.testing.assert_allclose(borda_vote(two, weights), hard_vote(two, weights), atol=1e-12)
+
+
+@given(vote=votes(), power=st.floats(0.2, 5))
+def test_borda_does_not_hear_how_sure_a_member_is(vote: tuple[Array, Array], power: float) -> None:
+    probs, weights = vote
+    sharper = probs**power
+    sharper /= sharper.sum(axis=2, keepdims=True)
+    np.testing.assert_allclose(borda_vote(sharper, weights), borda_vote(probs, weights), atol=2e-9)
 
 
 @every_voter

@@ -1,20 +1,34 @@
-"""Weight rules give weights, and the log-loss rule gives the best ones.
+"""Weight rules give weights, those in proportion to a score do, and the simplex rule gives the best ones.
 
 Legend: N samples, C classes, M members.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, minimize
+from scipy.stats import sem
 from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import log_loss as sklearn_log_loss
 
-from ensemble.metrics import log_loss
+from ensemble.metrics import log_loss, macro_f1
 from ensemble.mixture import GAP
 from ensemble.predictions import Array, EnsembleError, Indices
 from ensemble.voting import soft_vote
-from ensemble.weights import WEIGHT_RULES, WeightRule, accuracy, f1, logloss, uniform
+from ensemble.weights import (
+    WEIGHT_RULES,
+    WeightRule,
+    accuracy,
+    f1,
+    f1_gain_over_uniform,
+    gain_over_uniform,
+    logloss,
+    simplex,
+    uniform,
+)
 
 every_rule = pytest.mark.parametrize("rule", WEIGHT_RULES.values(), ids=WEIGHT_RULES.keys())
 seeds = st.integers(0, 2**32 - 1)
@@ -76,19 +90,27 @@ def test_scores_are_weights_in_proportion(seed: int) -> None:
     np.testing.assert_allclose(f1(probs, targets), np.divide(scores, sum(scores)))
     hits = [accuracy_score(targets, member) for member in labels]
     np.testing.assert_allclose(accuracy(probs, targets), np.divide(hits, sum(hits)))
+    inverse = [1 / sklearn_log_loss(targets, member, labels=range(3)) for member in probs]
+    np.testing.assert_allclose(logloss(probs, targets), np.divide(inverse, sum(inverse)))
+
+
+def test_flawless_members_share_the_log_loss_weights() -> None:
+    targets = np.array([0, 1, 1])
+    flawless, doubting = np.eye(2)[targets], np.full((3, 2), 0.5)
+    np.testing.assert_allclose(logloss(np.stack([flawless, doubting, flawless]), targets), [0.5, 0, 0.5], atol=1e-9)
 
 
 @few
 @given(seed=seeds)
-def test_log_loss_weights_beat_equal_weights_and_every_member_alone(seed: int) -> None:
+def test_simplex_weights_beat_equal_weights_and_every_member_alone(seed: int) -> None:
     probs, targets = trained(seed)
-    best = loss_of(logloss(probs, targets), probs, targets)
+    best = loss_of(simplex(probs, targets), probs, targets)
     assert best <= loss_of(uniform(probs, targets), probs, targets)
     assert best <= min(log_loss(targets, member) for member in probs) + GAP
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_log_loss_weights_are_those_of_a_general_solver(seed: int) -> None:
+def test_simplex_weights_are_those_of_a_general_solver(seed: int) -> None:
     probs, targets = trained(seed, n=300)
     solved = minimize(
         loss_of,
@@ -99,15 +121,47 @@ def test_log_loss_weights_are_those_of_a_general_solver(seed: int) -> None:
         constraints=LinearConstraint(np.ones((1, len(probs))), 1, 1),
         options={"ftol": 1e-12},
     )
-    weights = logloss(probs, targets)
+    weights = simplex(probs, targets)
     assert loss_of(weights, probs, targets) == pytest.approx(solved.fun, abs=1e-5)
     np.testing.assert_allclose(weights, solved.x, atol=0.02)
 
 
-@pytest.mark.parametrize("rule", [f1, accuracy, logloss])
+@pytest.mark.parametrize("rule", [rule for name, rule in WEIGHT_RULES.items() if name != "uniform"])
 def test_rules_that_look_at_targets_refuse_unknown_ones(rule: WeightRule) -> None:
     probs, targets = trained(0)
     with pytest.raises(EnsembleError, match="targets run from -1 to 2, outside 0 to 2; keep only samples whose class"):
         rule(probs, np.where(np.arange(80) == 5, -1, targets))
     with pytest.raises(EnsembleError, match="targets are empty"):
         rule(probs[:, :0], targets[:0])
+
+
+@few
+@given(seed=seeds, copies=st.integers(1, 4))
+def test_the_error_of_a_gain_counts_persons_not_photos(seed: int, copies: int) -> None:
+    probs, targets = trained(seed)
+    weights, persons = np.arange(1.0, 5), np.arange(80).astype(np.str_)
+    before, after = (np.log(soft_vote(probs, these)[np.arange(80), targets]) for these in (np.ones(4), weights))
+    more = np.repeat(probs, copies, axis=1), np.repeat(targets, copies), np.repeat(persons, copies)
+    gain, error = gain_over_uniform(*more, weights)
+    assert gain == pytest.approx((after - before).mean())
+    assert error == pytest.approx(sem(after - before))
+
+
+@pytest.mark.parametrize("gained", [gain_over_uniform, f1_gain_over_uniform])
+def test_equal_weights_gain_nothing(gained: Callable[..., tuple[float, float]]) -> None:
+    probs, targets = trained(0)
+    assert gained(probs, targets, np.arange(80).astype(np.str_), np.full(4, 7.0)) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_gain_in_macro_f1_and_its_error_are_those_of_a_bootstrap(seed: int) -> None:
+    probs, targets = trained(seed, n=900)
+    weights, persons = np.array([5.0, 0.0, 1.0, 0.0]), np.repeat(np.arange(300), 3)
+    before, after = (soft_vote(probs, these).argmax(axis=1) for these in (np.ones(4), weights))
+    gain, error = f1_gain_over_uniform(probs, targets, persons.astype(np.str_), weights)
+    assert gain == pytest.approx(macro_f1(targets, after, 3) - macro_f1(targets, before, 3))
+    rng, drawn = np.random.default_rng(seed), []
+    for _ in range(400):
+        rows = (3 * rng.integers(300, size=300)[:, None] + np.arange(3)).ravel()
+        drawn.append(macro_f1(targets[rows], after[rows], 3) - macro_f1(targets[rows], before[rows], 3))
+    assert error == pytest.approx(np.std(drawn), rel=0.15)  # four times the error of 400 draws
