@@ -12,6 +12,7 @@ import typer
 
 from pipeline.cli_cache import caches
 from pipeline.cli_checks import checks
+from pipeline.cli_submission import submissions
 from pipeline.config import VIEW_NAMES, TrainConfig, chosen_word, chosen_words
 from pipeline.errors import ConfigError, PipelineError, Stopped
 from pipeline.interrupts import Terminated, terminable
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(checks)
 app.add_typer(caches)
+app.add_typer(submissions)
 
 Heads = Annotated[
     list[str],
