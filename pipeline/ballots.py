@@ -28,7 +28,7 @@ from heads.registry import JOINT
 from pipeline.errors import ConfigError
 from pipeline.files import write_csv
 from pipeline.submissions import COLUMNS, N_CLASSES, SIZES, joined, read_submission
-from pipeline.terminal import fitted, one_line
+from pipeline.terminal import fitted, shortened
 
 STRATEGIES = ("hard", "weighted")
 MOST_SHOWN = 12  # files whose agreement fits 80 columns
@@ -168,7 +168,7 @@ def render(voted: Voted) -> str:
         [
             f"vote {kind}: {len(info['files'])} files, {info['rows']:,} rows",
             "",
-            f" no  {'file':<40}  weight  as the vote  nearest file",
+            f" no  {'file':<40}  weight  with vote  nearest file",
             *(_file_row(number, file) for number, file in enumerate(info["files"], 1)),
             "",
             *_matrix(info["agreement"]),
@@ -177,7 +177,7 @@ def render(voted: Voted) -> str:
             "",
             *_decision_rows(info),
             "",
-            f"voted: {info['out']} ({info['rows']:,} rows, ids and order of file 1)",
+            f"voted: {shortened(info['out'], 40)} ({info['rows']:,} rows, ids and order of file 1)",
         ]
     )
 
@@ -185,7 +185,7 @@ def render(voted: Voted) -> str:
 def _file_row(number: int, file: dict[str, Any]) -> str:
     near = f"{file['nearest']['number']} ({percent(file['nearest']['agreement'])})"
     agrees = percent(file["agrees_with_vote"])
-    return f"{number:3}  {fitted(file['file'], 40)}  {file['weight']:6.3f}  {agrees:>11}  {near:>12}"
+    return f"{number:3}  {fitted(file['file'], 40)}  {file['weight']:6.3f}  {agrees:>9}  {near:>12}"
 
 
 def _matrix(agreement: Sequence[Sequence[float]]) -> list[str]:
@@ -212,19 +212,32 @@ def _decision_rows(info: dict[str, Any]) -> list[str]:
     lines = [f"ties: {info['ties']['rows']:,} rows"]
     for name, how in info["ties"]["settled_by"].items():
         if any(how.values()):
-            lines.append(f"  {name}: " + ", ".join(f"{count:,} by {rule}" for rule, count in how.items() if count))
+            lines.append(
+                f"  {'settled' if name == 'class' else name}: "
+                + ", ".join(f"{count:,} by {rule}" for rule, count in how.items() if count)
+            )
+    lines += _lone_voice(info["files"])
     texts = {
         "no_majority": "no class has more than half of the ballots",
         "all_differ": "every file says something else",
         "in_no_file": "put together from heads, in no file",
     }
     for key, text in texts.items():
-        if count := info[key]["rows"]:
-            ids = ", ".join(one_line(name)[:24] for name in info[key]["ids"][:SHOWN])
-            lines += [f"{text}: {count:,} rows", f"  {ids}{', ... (all: --json)' if count > SHOWN else ''}"]
+        if (count := info[key]["rows"]) and not (key == "all_differ" and len(info["files"]) == 2):
+            lines.append(f"{text}: {count:,} rows{', the first of them (all: --json)' if count > SHOWN else ''}")
+            lines += [f"  {shortened(name, 76)}" for name in info[key]["ids"][:SHOWN]]
     changed = info["changed_from_first"]
     lines.append(f"changed: {changed:,} rows differ from file 1" if changed else "changed: none, the vote is file 1")
     return lines
+
+
+def _lone_voice(files: Sequence[dict[str, Any]]) -> list[str]:
+    """Which file, if any, can never be outvoted: one with half of the ballots is safe only as the first."""
+    return [
+        f"file {number} has {'more than ' * (file['weight'] > 0.5)}half of the ballots: the others cannot outvote it"
+        for number, file in enumerate(files, 1)
+        if file["weight"] > 0.5 or (number == 1 and file["weight"] == 0.5)
+    ]
 
 
 def percent(share: float) -> str:

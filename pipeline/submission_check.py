@@ -21,9 +21,9 @@ from pipeline.submissions import ANSWER, COLUMNS, ID, N_CLASSES, RANGE, SIZES, a
 from pipeline.tables import MOST_BYTES, read_rows
 
 FAULTS = {
-    "empty": ("empty", f"predict them; {RANGE}"),
-    "decimal": ("written with a decimal point", f"write whole numbers (pandas: submission['{ANSWER}'].astype(int))"),
-    "none": ("of no class", RANGE),
+    "empty": ("that are empty", f"predict them; {RANGE}"),
+    "decimal": ("with a decimal point", f"write whole numbers (pandas: submission['{ANSWER}'].astype(int))"),
+    "none": ("that are no class", RANGE),
 }
 NEVER_ADVICE = "macro F1 counts each of them 0 if it occurs; was every head trained?"
 MARK = b"\xef\xbb\xbf"  # UTF-8 byte order mark
@@ -96,18 +96,18 @@ def _ids(cells: Sequence[tuple[int, str]], wanted: Sequence[str]) -> Iterator[Fi
     missing, surplus = differences(wanted, ids)
     twice = [name for name, count in Counter(ids).items() if count > 1]
     if missing:
-        yield error(f"{many(len(missing), 'id')} missing, e.g. {examples(missing)}", "answer every id of the template")
+        yield error(f"ids missing: {len(missing):,}, e.g. {examples(missing)}", "answer every id of the template")
     if surplus:
-        text = f"{many(len(surplus), 'row')} whose id is not in the template, e.g. {examples(surplus)}"
+        text = f"rows whose id is not in the template: {len(surplus):,}, e.g. {examples(surplus)}"
         yield error(text, "remove them; is it a submission for another template?")
     if twice:
         lines = [line for line, name in cells if name == twice[0]]
-        text = f"{many(len(twice), 'id')} given more than once, e.g. {twice[0]!r} on lines {lines[0]} and {lines[1]}"
+        text = f"ids more than once: {len(twice):,}, e.g. {twice[0]!r} on lines {lines[0]:,} and {lines[1]:,}"
         yield error(text, "keep one row an id")
     moved = [(line, got, name) for (line, got), name in zip(cells, wanted, strict=False) if got != name]
     if moved and not (missing or surplus or twice):
         line, got, name = moved[0]
-        text = f"{many(len(moved), 'row')} in another order, e.g. line {line} has {got!r}, the template {name!r}"
+        text = f"rows in another order: {len(moved):,}, e.g. line {line:,} has {got!r}, the template {name!r}"
         yield error(text, f"with pandas: template[['{ID}']].merge(submission, on='{ID}')")
 
 
@@ -116,7 +116,7 @@ def _answers(cells: Sequence[tuple[int, str]]) -> Iterator[Finding]:
     for kind, (what, advice) in FAULTS.items():
         if wrong := [(line, text) for line, text in cells if kinds[text] == kind]:
             line, text = wrong[0]
-            yield error(f"{many(len(wrong), 'answer')} {what}, e.g. {text[:40]!r} on line {line}", advice)
+            yield error(f"answers {what}: {len(wrong):,}, e.g. {text[:40]!r} on line {line:,}", advice)
 
 
 def _kind(text: str) -> str:
@@ -131,7 +131,7 @@ def _kind(text: str) -> str:
 def _never_given(mix: dict[str, int]) -> Iterator[Finding]:
     never = [name for name, count in mix.items() if not count]
     if never:
-        yield warning(f"{len(never)} of the {N_CLASSES} classes never given, e.g. {examples(never)}", NEVER_ADVICE)
+        yield warning(f"classes never given: {len(never)} of {N_CLASSES}, e.g. {examples(never)}", NEVER_ADVICE)
 
 
 def _mix(texts: Sequence[str]) -> dict[str, int]:

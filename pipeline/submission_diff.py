@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from heads.registry import JOINT
 from pipeline.errors import ArtifactError
 from pipeline.files import read_arrays
 from pipeline.submissions import N_CLASSES, SIZES, Submission, joined, located, read_submission
-from pipeline.terminal import one_line
+from pipeline.terminal import one_line, shortened
 
 PROBS = "joint.test.npz"
 EDGES = (0.0, 0.3, 0.5, 0.7, 0.9, 1.0)  # of the bins of the top probability
@@ -127,7 +128,11 @@ def render(difference: Difference) -> str:
     """The difference as text for a terminal of 80 columns."""
     info = difference.info
     n, changed = info["rows"], info["changed"]
-    lines = [f"A: {info['a']}", f"B: {info['b']}", f"changed: {changed:,} of {n:,} rows ({changed / n:.1%})"]
+    lines = [
+        f"A: {shortened(info['a'], 76)}",
+        f"B: {shortened(info['b'], 76)}",
+        f"changed: {changed:,} of {n:,} rows ({changed / n:.1%})",
+    ]
     if not changed:
         return "\n".join(lines)
     heads = ", ".join(f"{name} {count:,}" for name, count in info["by_head"].items())
@@ -143,8 +148,8 @@ def render(difference: Difference) -> str:
 
 def _confidence_rows(found: dict[str, Any]) -> list[str]:
     if found["reason"]:
-        return [f"no confidence: {one_line(found['reason'])}"]
-    lines = [f"top probability in {found['file']}", f"{'':<12} {'rows':>8} {'changed':>8} {'share':>8}"]
+        return textwrap.wrap(f"no confidence: {one_line(found['reason'])}", 80)
+    lines = [f"top probability in {shortened(found['file'], 60)}", f"{'':<12} {'rows':>8} {'changed':>8} {'share':>8}"]
     for part in found["bins"]:
         share = f"{part['changed'] / part['rows']:.1%}" if part["rows"] else "-"
         lines.append(f"{part['from']:.1f} to {part['to']:.1f}   {part['rows']:>8,} {part['changed']:>8,} {share:>8}")

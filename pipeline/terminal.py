@@ -42,6 +42,11 @@ def columns_of(text: str) -> int:
     return sum((not unicodedata.combining(c)) + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
+def shortened(text: str, width: int) -> str:
+    """The text made harmless and at most ``width`` columns wide; of a longer one the end, which tells paths apart."""
+    return fitted(text, width).rstrip()
+
+
 def fitted(text: str, width: int) -> str:
     """The text made harmless and exactly ``width`` columns wide; of a longer one the end, which tells paths apart."""
     line, cut = one_line(text), ""
