@@ -218,13 +218,13 @@ def _decision_rows(info: dict[str, Any]) -> list[str]:
             )
     lines += _lone_voice(info["files"])
     texts = {
-        "no_majority": "no class has more than half of the ballots",
-        "all_differ": "every file says something else",
-        "in_no_file": "put together from heads, in no file",
+        "no_majority": "no class over half of the ballots",
+        "all_differ": "every file differs from every other",
+        "in_no_file": "classes put together that no file gave",
     }
     for key, text in texts.items():
         if (count := info[key]["rows"]) and not (key == "all_differ" and len(info["files"]) == 2):
-            lines.append(f"{text}: {count:,} rows{', the first of them (all: --json)' if count > SHOWN else ''}")
+            lines.append(f"{text}: {count:,} rows{', e.g. (all: --json)' if count > SHOWN else ''}")
             lines += [f"  {shortened(name, 76)}" for name in info[key]["ids"][:SHOWN]]
     changed = info["changed_from_first"]
     lines.append(f"changed: {changed:,} rows differ from file 1" if changed else "changed: none, the vote is file 1")

@@ -112,7 +112,7 @@ def _top_probabilities(file: Path, answers: Submission) -> FloatArray:
     """
     arrays = read_arrays(file)
     ids, probs = arrays.get("ids"), arrays.get("probs")
-    if ids is None or probs is None or ids.dtype.kind != "U" or probs.dtype.kind != "f":
+    if ids is None or probs is None or (ids.dtype.kind, ids.ndim) != ("U", 1) or probs.dtype.kind != "f":
         raise ArtifactError(f"{file} holds no predictions; give the name of an ensemble")
     table = probs.astype(np.float64)
     if table.shape != (len(ids), N_CLASSES) or len(repeated(ids)) or not are_distributions(table):
