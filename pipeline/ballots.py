@@ -194,7 +194,7 @@ def _matrix(agreement: Sequence[Sequence[float]]) -> list[str]:
         return [f"equal rows of every two of {len(agreement)} files: see --json"]
     lines = ["equal rows in %", "     " + "".join(f"{number:6}" for number in range(1, len(agreement) + 1))]
     for number, row in enumerate(agreement, 1):
-        cells = ("-" if other == number else percent(share)[:-2] for other, share in enumerate(row, 1))
+        cells = ("-" if other == number else percent(share)[:-1] for other, share in enumerate(row, 1))
         lines.append(f"{number:3}  " + "".join(f"{cell:>6}" for cell in cells))
     return lines
 
@@ -224,7 +224,7 @@ def _decision_rows(info: dict[str, Any]) -> list[str]:
     }
     for key, text in texts.items():
         if (count := info[key]["rows"]) and not (key == "all_differ" and len(info["files"]) == 2):
-            lines.append(f"{text}: {count:,} rows{', e.g. (all: --json)' if count > SHOWN else ''}")
+            lines.append(f"{text}: {count:,} rows{' (all: --json), e.g.' if count > SHOWN else ''}")
             lines += [f"  {shortened(name, 76)}" for name in info[key]["ids"][:SHOWN]]
     changed = info["changed_from_first"]
     lines.append(f"changed: {changed:,} rows differ from file 1" if changed else "changed: none, the vote is file 1")
@@ -243,4 +243,4 @@ def _lone_voice(files: Sequence[dict[str, Any]]) -> list[str]:
 def percent(share: float) -> str:
     """A share as a percentage that is 100 or 0 only when it is exactly that."""
     shown = share if share in (0, 1) else min(max(share, 0.001), 0.999)
-    return f"{shown:.1%}".replace("%", " %")
+    return f"{shown:.1%}"
