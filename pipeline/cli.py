@@ -13,6 +13,7 @@ import typer
 from pipeline.cli_cache import caches
 from pipeline.cli_checks import checks
 from pipeline.cli_ensemble import ensembles
+from pipeline.cli_submission import submissions
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError, PipelineError, Stopped
 from pipeline.interrupts import Terminated, terminable
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(checks)
 app.add_typer(ensembles)
+app.add_typer(submissions)
 app.add_typer(caches)
 
 Heads = Annotated[

@@ -32,6 +32,20 @@ def read_table(file: Path, required: Sequence[str] = ()) -> Table:
     Raises:
         LayoutError: The file is missing, unreadable, empty, ragged, oversized or lacks a required column.
     """
+    header, rows = read_rows(file, required)
+    columns = list(zip(*(row for _, row in rows), strict=True))
+    memory = sum(4 * len(cells) * max(map(len, cells)) for cells in columns)
+    if memory > MOST_MEMORY:
+        raise LayoutError(f"{file}: takes {memory / 2**30:.0f} GiB in memory; shorten its longest cells or split it")
+    return {name: np.asarray(cells) for name, cells in zip(header, columns, strict=True)}
+
+
+def read_rows(file: Path, required: Sequence[str] = ()) -> tuple[list[str], list[Row]]:
+    """The header of a CSV and its rows with their line numbers, cells stripped; lines of empty cells are left out.
+
+    Raises:
+        LayoutError: The file is missing, unreadable, empty, ragged or lacks a required column.
+    """
     lines = _lines(file)
     if not lines:
         raise LayoutError(f"{file}: is empty; it must hold a header and one row for every photo or person")
@@ -46,11 +60,7 @@ def read_table(file: Path, required: Sequence[str] = ()) -> Table:
     for number, row in rows:
         if len(row) != len(header):
             raise LayoutError(f"{file}: line {number} has {len(row):,} cells, the header has {len(header):,}")
-    columns = list(zip(*(row for _, row in rows), strict=True))
-    memory = sum(4 * len(cells) * max(map(len, cells)) for cells in columns)
-    if memory > MOST_MEMORY:
-        raise LayoutError(f"{file}: takes {memory / 2**30:.0f} GiB in memory; shorten its longest cells or split it")
-    return {name: np.asarray(cells) for name, cells in zip(header, columns, strict=True)}
+    return header, rows
 
 
 def _lines(file: Path) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 
 LONGEST = 2_000  # characters of an error
@@ -34,3 +35,21 @@ def listed(names: Sequence[str]) -> str:
     """The names with commas; of many, the first ten and how many there are."""
     more = f", ... ({len(names):,} in all)" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def columns_of(text: str) -> int:
+    """How many columns of a terminal the text takes: East Asian characters take two, combining marks none."""
+    return sum((not unicodedata.combining(c)) + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def shortened(text: str, width: int) -> str:
+    """The text made harmless and at most ``width`` columns wide; of a longer one the end, which tells paths apart."""
+    return fitted(text, width).rstrip()
+
+
+def fitted(text: str, width: int) -> str:
+    """The text made harmless and exactly ``width`` columns wide; of a longer one the end, which tells paths apart."""
+    line, cut = one_line(text), ""
+    while columns_of(cut + line) > width:
+        cut, line = "...", line[1:]
+    return cut + line + " " * (width - columns_of(cut + line))
