@@ -69,7 +69,8 @@ class Draws:
             by_person = table.reshape(self.n_persons, n_cells).astype(np.float64)
             return np.concatenate([times @ by_person for times in self.times()])
         each = np.ones(len(cells)) if weights is None else weights
-        rows = [np.bincount(cells, weights=who[self.person] * each, minlength=n_cells) for t in self.times() for who in t]
+        drawn = (who for times in self.times() for who in times)
+        rows = [np.bincount(cells, weights=who[self.person] * each, minlength=n_cells) for who in drawn]
         return np.stack(rows).astype(np.float64)
 
     def macro_f1(self, cells: Indices, n_classes: int, weights: Array | None = None) -> Array:
@@ -131,7 +132,7 @@ def person_interval(
 def gain(before: Array, after: Array, persons: Names) -> tuple[float, float]:
     """Mean of ``before - after`` over the samples, and its standard error when people are drawn.
 
-    The error is that of a ratio of sums over clusters (Cochran 1977, equation 2.45): people may have more or fewer
+    It is that of a ratio of sums over clusters (Cochran 1977, equation 2.45), since people may have more or fewer
     photos.
 
     Args:
@@ -144,4 +145,6 @@ def gain(before: Array, after: Array, persons: Names) -> tuple[float, float]:
     mean = float(saved.mean())
     left = np.bincount(person, weights=saved - mean)  # what each person adds to the sum beyond its share
     n = len(left)
-    return mean, float(np.sqrt(n / max(n - 1, 1) * (left**2).sum()) / len(saved))
+    if n < 2:
+        return mean, float("inf")  # one person says nothing of others
+    return mean, float(np.sqrt(n / (n - 1) * (left**2).sum()) / len(saved))

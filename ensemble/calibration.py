@@ -99,16 +99,15 @@ class Isotonic:
 
     def __call__(self, probs: Array) -> Array:
         """(..., N, C) calibrated probabilities."""
-        columns = [np.interp(probs[..., c], x, y) for c, (x, y) in enumerate(zip(self.places, self.values, strict=True))]
+        curves = enumerate(zip(self.places, self.values, strict=True))
+        columns = [np.interp(probs[..., c], x, y) for c, (x, y) in curves]
         raised = np.maximum(np.stack(columns, axis=-1), 1e-6)  # a class that was never seen there is not impossible
         made: Array = raised / raised.sum(axis=-1, keepdims=True)
         return made
 
     def as_dict(self) -> dict[str, Any]:
         """What was fitted, for JSON."""
-        curves = [
-            {"places": x.tolist(), "values": y.tolist()} for x, y in zip(self.places, self.values, strict=True)
-        ]
+        curves = [{"places": x.tolist(), "values": y.tolist()} for x, y in zip(self.places, self.values, strict=True)]
         return {"kind": "isotonic", "curves": curves}
 
 

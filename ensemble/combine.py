@@ -1,13 +1,12 @@
-"""Bringing members' predictions together: aligned by sample id, voted on, composed from heads.
+"""Bringing predictions together: views averaged, blocks of rows decided on, heads composed to joint classes.
 
 Legend: N samples, C classes, M members, H heads, J joint classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 from math import prod
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -15,25 +14,9 @@ import numpy.typing as npt
 
 from ensemble.members import Member, Members, mean_of, refuse_other
 from ensemble.predictions import Array, EnsembleError, Indices, MisalignedPredictions, Names, Predictions
-from ensemble.voting import Voter, soft_vote
-from ensemble.weights import InBlocks, WeightRule, in_blocks
+from ensemble.voting import soft_vote
 
 RowWise = Callable[[slice, Array], npt.NDArray[Any]]  # rows, (M, B, C) -> (B, ...), each row by itself
-
-
-def align(members: Sequence[Predictions], names: Sequence[str]) -> tuple[Predictions, Array]:
-    """The first member, and the (M, N, C) probabilities of all members in its order of ids.
-
-    Args:
-        members: M predictions of the same samples.
-        names: M names by which a message calls them.
-
-    Raises:
-        EnsembleError: If there is no member, or not one name a member.
-        MisalignedPredictions: If two members differ in ids, classes, folds or targets.
-    """
-    aligned = Members.of(members, names)
-    return members[0], np.stack([read(slice(None)) for read in aligned.readers])
 
 
 def average_views(views: Sequence[Predictions]) -> Predictions:
@@ -55,113 +38,6 @@ def average(views: Sequence[Member]) -> Member:
     if len(views) == 1:
         return views[0]
     return mean_of(members, lambda probs: soft_vote(probs, np.ones(len(views))))
-
-
-def vote(members: Sequence[Predictions], names: Sequence[str], voter: Voter, weights: Array) -> Predictions:
-    """The members' decision on every sample, with the first member's ids, folds and targets.
-
-    Args:
-        members: M predictions of the same samples.
-        names: M names by which a message calls them.
-        voter: How they vote.
-        weights: (M,) non-negative, not all zero.
-
-    Raises:
-        EnsembleError: If there is no member, or not one name and one weight a member.
-        MisalignedPredictions: If two members differ in ids, classes, folds or targets.
-    """
-    aligned = Members.of(members, names)
-    return aligned.decided(row_by_row(aligned, voted(voter, weights))[0])
-
-
-def cross_fitted(members: Sequence[Predictions], names: Sequence[str], voter: Voter, rule: WeightRule) -> Predictions:
-    """The members' decision when fold k is voted on with weights fitted on the other folds.
-
-    Its score is honest: no weight has seen the samples that it is scored on.
-
-    Args:
-        members: M out-of-fold predictions of the same samples.
-        names: M names by which a message calls them.
-        voter: How they vote.
-        rule: How weights are fitted, on the samples of the other folds whose target is known.
-
-    Raises:
-        EnsembleError: If there are test samples, fewer than two folds, or no target to fit a fold's weights on.
-        MisalignedPredictions: If two members differ in ids, classes, folds or targets.
-    """
-    aligned = Members.of(members, names)
-    blockwise = in_blocks(rule)
-    by_fold = fold_weights(aligned, blockwise, seen_by_fold(aligned, blockwise.look)[0])
-    return aligned.decided(row_by_row(aligned, voted_by_fold(voter, by_fold, aligned.folds))[0])
-
-
-def seen_by_fold(members: Members, *looks: Callable[[Array, Indices], Any]) -> list[dict[int, Any]]:
-    """For every look at the data: fold -> what it saw of the fold's samples whose target is known.
-
-    Args:
-        members: M aligned members.
-        looks: (M, B, C) probabilities and (B,) true class indices -> what adds up with ``+``, see `InBlocks`.
-    """
-    seen: list[dict[int, Any]] = [{} for _ in looks]
-    for rows, probs in members.blocks():
-        folds, targets = members.folds[rows], members.targets[rows]
-        for fold in np.unique(folds[targets >= 0]).tolist():
-            chosen = np.flatnonzero((folds == fold) & (targets >= 0))
-            part = probs[:, chosen]
-            for look, found in zip(looks, seen, strict=True):
-                saw = look(part, targets[chosen])
-                found[fold] = found[fold] + saw if fold in found else saw
-    return seen
-
-
-def weights_of(rule: InBlocks, seen: Mapping[int, Any], *, without: int | None = None) -> Array:
-    """(M,) weights that the rule gives on all folds, or on all but one.
-
-    Raises:
-        EnsembleError: If no sample there has a target.
-    """
-    parts = [saw for fold, saw in seen.items() if fold != without]
-    if not parts:
-        where = "" if without is None else f" outside fold {without}"
-        raise EnsembleError(f"no sample{where} has a target; weights need labelled samples to fit on")
-    return rule.weigh(reduce(add, parts))
-
-
-def fold_weights(members: Members, rule: InBlocks, seen: Mapping[int, Any]) -> dict[int, Array]:
-    """Fold -> (M,) weights fitted on the other folds.
-
-    Args:
-        members: M aligned out-of-fold members.
-        rule: How weights are fitted.
-        seen: What the rule's look saw, by fold.
-
-    Raises:
-        EnsembleError: If there are test samples, fewer than two folds, or no target to fit a fold's weights on.
-    """
-    folds = np.unique(members.folds).tolist()
-    if n_test := int((members.folds < 0).sum()):
-        raise EnsembleError(f"{n_test} of {len(members.ids)} samples are test samples; give out-of-fold predictions")
-    if len(folds) < 2:
-        raise EnsembleError(f"cross-fitting takes 2 or more folds, got {folds}; train with more folds")
-    return {fold: weights_of(rule, seen, without=fold) for fold in folds}
-
-
-def voted(voter: Voter, weights: Array) -> RowWise:
-    """The members' decision under one set of weights, for `row_by_row`."""
-    return lambda rows, probs: voter(probs, weights)
-
-
-def voted_by_fold(voter: Voter, weights: Mapping[int, Array], folds: Indices) -> RowWise:
-    """The members' decision, each fold under weights of its own, for `row_by_row`."""
-
-    def decide(rows: slice, probs: Array) -> Array:
-        decided = np.empty(probs.shape[1:])
-        for fold in np.unique(folds[rows]).tolist():
-            held_out = folds[rows] == fold
-            decided[held_out] = voter(probs[:, held_out], weights[fold])
-        return decided
-
-    return decide
 
 
 def row_by_row(members: Members, *functions: RowWise) -> list[npt.NDArray[Any]]:

@@ -4,7 +4,7 @@ Legend: N samples, n of them to fit on, C classes, M members, V views, B rows of
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from ensemble.blends import BLENDS, Blend
 from ensemble.calibration import CALIBRATIONS, Calibration
-from ensemble.choice import Key, Trial, assembled, best_of, keys, rows_for
+from ensemble.choice import Key, Trial, best_of, keys, rows_for
 from ensemble.members import Members
 from ensemble.mixture import mixture_weights
-from ensemble.predictions import Array, EnsembleError, Indices, Names, Predictions
+from ensemble.predictions import Array, EnsembleError, Indices, Names
 from ensemble.voting import Voter
 from ensemble.weights import FLOOR, given_to_truth
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Protocol
 
-import numpy as np
-
 from ensemble.predictions import Array, Indices
 
 

@@ -1,4 +1,4 @@
-"""From heads that have voted to joint probabilities: calibration by another head's state, one person's photos, joint rule.
+"""From heads that have voted to joint probabilities: by another head's state, over one person's photos, a joint rule.
 
 Legend: N samples, H heads, C classes of a head, J joint classes.
 """
@@ -134,9 +134,7 @@ def _calibration(probs: Array, targets: Indices, rows: Any) -> Calibration:
     return CALIBRATIONS[name](probs[rows], targets[rows])
 
 
-def _refined(
-    table: Table, choices: LateChoices, states: Mapping[int, tuple[Calibration, ...]]
-) -> list[Array]:
+def _refined(table: Table, choices: LateChoices, states: Mapping[int, tuple[Calibration, ...]]) -> list[Array]:
     """H arrays (N, C): calibrated by state, then averaged over a person's photos where that was asked for."""
     heads = list(table.heads)
     if choices.state is not None:

@@ -27,7 +27,7 @@ class Choices:
     Attributes:
         heads: How each head is voted on.
         joint: Key of ``JOINT_RULES``, or ``direct``: the product mixed with runs over the joint classes.
-        prior: ``auto`` (soft BBSE under its safeguards), ``none``, or a key of ``ESTIMATORS``, under the same safeguards.
+        prior: ``none``, or a key of ``ESTIMATORS`` under its safeguards; ``auto`` is soft BBSE.
         prior_over: ``heads`` (a mix for each head) or ``joint`` (one over the J classes).
         given: Head -> class mix of the eval set as the user knows it, which no safeguard holds back.
         decoder: Key of ``DECODERS``, or ``auto``.

@@ -158,6 +158,7 @@ def _ratio(above: Array, below: Array) -> Array:
 
 
 def require_pairs(targets: Indices, labels: Indices, n_classes: int) -> None:
+    """Refuse truth and labels that are not of the same samples, or not of the classes."""
     if len(targets) != len(labels):
         raise EnsembleError(f"got {len(targets)} targets and {len(labels)} predictions; give one of each a sample")
     require_classes("targets", targets, n_classes)

@@ -79,7 +79,8 @@ def find_mix(
     else:
         for vote in votes:
             shifts |= _of_head(vote, estimator, given)
-        ratio = outer([shifts[n].ratio if n in shifts else np.ones(s) for n, s in zip(names, trained.sizes, strict=True)])
+        sizes = zip(names, trained.sizes, strict=True)
+        ratio = outer([shifts[name].ratio if name in shifts else np.ones(size) for name, size in sizes])
     if not (ratio != 1).any():
         return Mix(shifts, unmoved)
     gained = paid(fair, trained, ratio)

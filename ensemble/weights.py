@@ -3,56 +3,18 @@
 Legend: N samples, C classes, M members, B rows of a block.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from ensemble.bootstrap import gain
 from ensemble.greedy import greedy_weights, macro_f1_loss, mean_log_loss
 from ensemble.metrics import confusion, precision_recall_f1, require_classes
 from ensemble.mixture import mixture_weights
-from ensemble.predictions import Array, Indices, Names
-from ensemble.voting import Voter, soft_vote
+from ensemble.predictions import Array, Indices
 
 WeightRule = Callable[[Array, Indices], Array]  # (M, N, C), (N,) -> (M,)
 
 FLOOR = float(np.finfo(np.float64).eps)  # keeps a class that every member ruled out from dividing by zero
-
-
-@dataclass(frozen=True, slots=True)
-class InBlocks:
-    """A weight rule for any number of rows: it looks at each block of them once.
-
-    What it saw of some rows and of others adds up with ``+``: counts add, lists lie one after the other.
-
-    Attributes:
-        look: (M, B, C) out-of-fold probabilities and (B,) true class indices -> what they say.
-        weigh: What all rows say -> (M,) weights.
-    """
-
-    look: Callable[[Array, Indices], Any]
-    weigh: Callable[[Any], Array]
-
-    def __call__(self, probs: Array, targets: Indices) -> Array:
-        """(M,) weights.
-
-        Args:
-            probs: (M, N, C) out-of-fold probabilities.
-            targets: (N,) true class indices.
-
-        Raises:
-            EnsembleError: If there are no samples or a target is not in 0 to C-1.
-        """
-        return self.weigh(self.look(probs, targets))
-
-
-def in_blocks(rule: WeightRule) -> InBlocks:
-    """The rule as one that sees blocks; a plain function keeps all rows in memory until it is called."""
-    if isinstance(rule, InBlocks):
-        return rule
-    return InBlocks(lambda probs, targets: [(probs.copy(), targets)], lambda seen: rule(*_joined(seen)))
 
 
 def confusions(probs: Array, targets: Indices) -> Indices:
@@ -147,68 +109,6 @@ def simplex(probs: Array, targets: Indices) -> Array:
         EnsembleError: If there are no samples or a target is not in 0 to C-1.
     """
     return mixture_weights([given_to_truth(probs, targets)])
-
-
-def gain_over_uniform(
-    probs: Array, targets: Indices, persons: Names, weights: Array, *, voter: Voter = soft_vote
-) -> tuple[float, float]:
-    """What a vote under weights saves against equal ones: log-loss in nats a row, and its standard error.
-
-    Weights whose gain is within two standard errors of 0 cannot be told from equal ones.
-
-    Args:
-        probs: (M, N, C) out-of-fold probabilities, of rows that the weights were not fitted on.
-        targets: (N,) true class indices.
-        persons: (N,) who is in the photo; the error counts people, not photos, see `gain`.
-        weights: (M,) weights.
-        voter: How members vote.
-
-    Raises:
-        EnsembleError: If there are no samples, a target is not in 0 to C-1, or the weights cannot weigh.
-    """
-    votes = np.stack([voter(probs, np.ones(len(probs))), voter(probs, weights)])
-    before, after = -np.log(given_to_truth(votes, targets))
-    return gain(before, after, persons)
-
-
-def f1_gain_over_uniform(
-    probs: Array, targets: Indices, persons: Names, weights: Array, *, voter: Voter = soft_vote
-) -> tuple[float, float]:
-    """The macro F1 that a vote under weights has more than one under equal weights, and its standard error.
-
-    Args:
-        probs: (M, N, C) out-of-fold probabilities, of rows that the weights were not fitted on.
-        targets: (N,) true class indices.
-        persons: (N,) who is in the photo; the error counts people, not photos, see `gain`.
-        weights: (M,) weights.
-        voter: How members vote.
-
-    Raises:
-        EnsembleError: If there are no samples, a target is not in 0 to C-1, or the weights cannot weigh.
-    """
-    n_classes = probs.shape[2]
-    before, after = (
-        _f1_pieces(targets, voter(probs, these).argmax(axis=1), n_classes) for these in (np.ones(len(probs)), weights)
-    )
-    return gain(-before, -after, persons)
-
-
-def _f1_pieces(targets: Indices, labels: Indices, n_classes: int) -> Array:
-    """(N,) pieces whose mean is the macro F1 and whose spread is its spread: macro F1 + its influence function.
-
-    A class's F1 is 2 hits / (true + called), a ratio of sums over rows; a row moves it by (2 hit - F1 (true + called))
-    / (true + called), to the first order.
-    """
-    counts = confusion(targets, labels, n_classes)
-    scores = precision_recall_f1(counts)[:, 2]
-    worth = len(targets) / n_classes / np.maximum(counts.sum(axis=0) + counts.sum(axis=1), 1)
-    hits = 2 * worth[labels] * (targets == labels)
-    pieces: Array = scores.mean() + hits - (scores * worth)[targets] - (scores * worth)[labels]
-    return pieces
-
-
-def _joined(seen: Sequence[tuple[Array, Indices]]) -> tuple[Array, Indices]:
-    return np.concatenate([probs for probs, _ in seen], axis=1), np.concatenate([targets for _, targets in seen])
 
 
 def _proportional(scores: Array) -> Array:

@@ -13,7 +13,7 @@ from pipeline.options import ARTIFACTS, Artifacts, AsJson, show
 from pipeline.terminal import json_text
 
 if TYPE_CHECKING:
-    from ensemble.line import Choices
+    pass
 
 ensembles = typer.Typer(rich_markup_mode=None)
 HEADS_BESIDE_MASK = ("gender", "age")  # a person's, not a photo's
@@ -49,9 +49,9 @@ def ensemble(
     ] = False,
     prior: Annotated[
         str,
-        typer.Option(help="Class mix of the eval set: none, bbse-soft, bbse-hard or em; auto: bbse-soft where it pays."),
+        typer.Option(help="Eval set's class mix: none, bbse-soft, bbse-hard or em; auto: bbse-soft where it pays."),
     ] = "auto",
-    prior_over: Annotated[str, typer.Option(help="heads (a mix for each head) or joint (one of 18 classes).")] = "heads",
+    prior_over: Annotated[str, typer.Option(help="heads (a mix for each) or joint (one of 18 classes).")] = "heads",
     eval_prior: Annotated[
         list[str] | None,
         typer.Option(help="A head's mix as you know it, such as age=0.43,0.30,0.27; repeatable.", metavar="HEAD=MIX"),
@@ -117,4 +117,5 @@ def given_mix(text: str) -> tuple[str, tuple[float, ...]]:
     try:
         return head.strip(), tuple(float(share) for share in shares.split(","))
     except ValueError:
-        raise ConfigError(f"--eval-prior takes a head and its shares, such as age=0.43,0.30,0.27; got {text!r}") from None
+        usage = "--eval-prior takes a head and its shares, such as age=0.43,0.30,0.27"
+        raise ConfigError(f"{usage}; got {text!r}") from None

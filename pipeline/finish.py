@@ -96,7 +96,7 @@ def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mix(plan: Plan, index: int) -> dict[str, list[float]]:
-    """The class mix of a head's photos, and the one its network was trained under: no sampler or loss changes it yet."""
+    """The class mix of a head's photos, and that its network was trained under: no sampler or loss changes it."""
     head = plan.task.heads[index]
     targets = head.labels(plan.values[:, index])
     photos = mix_of(targets[targets >= 0], len(head.classes)).tolist()

@@ -144,7 +144,8 @@ def train_fold(
         BaseException: What ``stopping`` gave; a checkpoint is kept.
     """
     run, config = order.run, order.config
-    lock = locked(run.fold_lock(order.fold), f"{order.name} is being trained", patience=PATIENCE) if ranks.first else nullcontext()
+    what = f"{order.name} is being trained"
+    lock = locked(run.fold_lock(order.fold), what, patience=PATIENCE) if ranks.first else nullcontext()
     with lock, _threads(order.threads):
         if stop := ranks.agreed(stopping()):
             raise stop

@@ -220,10 +220,9 @@ class Store:
         """Where the ensemble called ``name`` is kept."""
         return self.root / "ensembles" / plain_name(name)
 
-
     @contextlib.contextmanager
     def new_ensemble(self, name: str) -> Iterator[Path]:
-        """An empty folder that takes the place of the ensemble of this name when all is written; the old one stays till then.
+        """An empty folder that takes the place of the ensemble of this name once all is written.
 
         Raises:
             ArtifactError: Something cannot be written.

@@ -1,4 +1,4 @@
-"""What the ensemble stage did, told in 80 columns: who voted, each step before and after, the class mix, what to do next."""
+"""What the ensemble stage did, told in 80 columns: who voted, each step, the class mix, what to do next."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def _verdict(info: Info, step: str) -> str:
         }
         return f"views: {_shared(views)}"
     if step == "weights":
-        return f"weights: {_shared({name: _weights(head) for name, head in heads.items()})}"
+        low, high = next(row["added"]["interval_95"] for row in info["steps"] if row["step"] == step)
+        noise = "" if not low <= 0 <= high or not _fitted(heads) else " (within noise of equal ones)"
+        return f"weights: {_shared({name: _weights(head) for name, head in heads.items()})}{noise}"
     if step == "decoder":
         return f"decoder: {info['decoder']['name']}"
     if step == "prior":
@@ -83,11 +85,14 @@ def _weights(head: Info) -> str:
         return "one member"
     if not trials:
         return str(head["weights"])
-    trial = trials[-1]
-    noise = " (within noise of uniform)" if abs(trial["gain"]) <= trial["error"] else ""
     if head["weights"] == "uniform":
-        return f"uniform ({trial['weights']} would not pay)"
-    return f"{head['weights']}{noise}"
+        return f"equal ({trials[-1]['weights']} would not pay)"
+    return str(head["weights"])
+
+
+def _fitted(heads: Info) -> bool:
+    """Whether any head has weights other than equal ones."""
+    return any(head["weights"] != "uniform" and len(head["members"]) > 1 for head in heads.values())
 
 
 def _shared(by_head: Mapping[str, str]) -> str:
