@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.metrics import macro_f1_of, require_pairs
+from ensemble.metrics import require_pairs
 from ensemble.predictions import Array, EnsembleError, Indices, Names
 
 CELLS = 2**23  # numbers of a table that are held at once
@@ -44,9 +44,10 @@ class Draws:
         rng = np.random.default_rng(self.seed)
         most = max(1, CELLS // max(self.n_persons, 1))
         for start in range(0, self.rounds, most):
-            rounds = range(start, min(start + most, self.rounds))
-            drawn = (rng.integers(self.n_persons, size=self.n_persons) for _ in rounds)
-            yield np.stack([np.bincount(who, minlength=self.n_persons) for who in drawn]).astype(np.float64)
+            times = np.empty((min(most, self.rounds - start), self.n_persons))
+            for row in times:
+                row[:] = np.bincount(rng.integers(self.n_persons, size=self.n_persons), minlength=self.n_persons)
+            yield times
 
     def sums(self, cells: Indices, n_cells: int, weights: Array | None = None) -> Array:
         """(R, n_cells) how much of each cell is drawn.
@@ -56,32 +57,24 @@ class Draws:
             n_cells: How many there are.
             weights: (N,) what each sample counts; None = 1.
         """
-        _, used = np.unique(cells, return_inverse=True)  # most cells of a large confusion matrix stay empty
-        kinds = cells[np.unique(used, return_index=True)[1]]
-        made = np.zeros((self.rounds, n_cells))
-        made[:, kinds] = self._sums(used, len(kinds), weights)
-        return made
-
-    def _sums(self, cells: Indices, n_cells: int, weights: Array | None) -> Array:
-        if self.n_persons * n_cells <= 4 * CELLS:
-            flat = self.person * n_cells + cells
-            table = np.bincount(flat, weights=weights, minlength=self.n_persons * n_cells)
-            by_person = table.reshape(self.n_persons, n_cells).astype(np.float64)
-            return np.concatenate([times @ by_person for times in self.times()])
-        each = np.ones(len(cells)) if weights is None else weights
-        drawn = (who for times in self.times() for who in times)
-        rows = [np.bincount(cells, weights=who[self.person] * each, minlength=n_cells) for who in drawn]
-        return np.stack(rows).astype(np.float64)
+        return self._drawn(self._by_person(cells, n_cells, weights))
 
     def macro_f1(self, cells: Indices, n_classes: int, weights: Array | None = None) -> Array:
-        """(R,) macro F1.
+        """(R,) macro F1, a class that is neither true nor called counting 0.
 
         Args:
             cells: (N,) ``target * C + label``.
             n_classes: C.
             weights: (N,) what each sample counts; None = 1.
         """
-        return macro_f1_of(self.sums(cells, n_classes**2, weights).reshape(-1, n_classes, n_classes))
+        targets, labels = np.divmod(cells, n_classes)
+        right = (targets == labels) * (1.0 if weights is None else weights)
+        hits = self._by_person(targets, n_classes, right)
+        total = self._by_person(targets, n_classes, weights) + self._by_person(labels, n_classes, weights)
+        # F1 = 2 hits / (true + called): 2 C sums a person, where confusion matrices would be C * C
+        hits, total = np.split(self._drawn(np.concatenate([hits, total], axis=1)), 2, axis=1)
+        f1 = np.divide(2 * hits, total, out=np.zeros_like(total), where=total > 0)
+        return np.asarray(f1.mean(axis=1))
 
     def mean(self, values: Array, weights: Array | None = None) -> Array:
         """(R,) weighted means of (N,) values.
@@ -92,9 +85,18 @@ class Draws:
         """
         each = np.ones(len(values)) if weights is None else weights
         sums = np.stack([np.bincount(self.person, w, self.n_persons) for w in (values * each, each)], axis=1)
-        drawn = np.concatenate([times @ sums for times in self.times()])
+        drawn = self._drawn(sums)
         means: Array = drawn[:, 0] / drawn[:, 1]
         return means
+
+    def _by_person(self, cells: Indices, n_cells: int, weights: Array | None) -> Array:
+        """(P, n_cells) how much of each cell each person has."""
+        table = np.bincount(self.person * n_cells + cells, weights, self.n_persons * n_cells)
+        return table.reshape(self.n_persons, n_cells).astype(np.float64, copy=False)
+
+    def _drawn(self, by_person: Array) -> Array:
+        """(R, ...) sums of (P, ...) over the people drawn."""
+        return np.concatenate([times @ by_person for times in self.times()])
 
 
 def person_interval(

@@ -9,12 +9,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ensemble.metrics import require_classes
 from ensemble.predictions import Array, Indices
 from ensemble.weights import FLOOR
 
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures that are believed
-RIDGE = 1e-3  # nats for a bias or a log-scale of 1
+PRIOR = 1.0  # how far biases (nats) and log-scales spread about 0, as a standard deviation, before rows are looked at
 NEWTON_STEPS = 50
+FLAT = 1e-12  # nats; a slope below it is rounding
 
 
 class Calibration(Protocol):
@@ -137,18 +139,22 @@ def temperature(probs: Array, targets: Indices) -> Calibration:
     Args:
         probs: (N, C) out-of-fold probabilities.
         targets: (N,) true classes.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
     """
-    logits = log(probs)
-    truth = np.take_along_axis(logits, targets[:, None], axis=1)[:, 0].mean()
+    require_classes("targets", targets, probs.shape[1])
+    logits = np.ascontiguousarray(log(probs).T)  # (C, N): sums over few classes are many times faster down columns
+    logits -= logits.max(axis=0)
+    truth = logits[targets, np.arange(len(targets))].mean()
     low, high = 1 / HOTTEST, 1 / COLDEST
     inverse = 1.0
     for _ in range(NEWTON_STEPS):
-        p = softmax(inverse * logits)
-        mean = (p * logits).sum(axis=1)
-        slope = float(mean.mean() - truth)
+        slope, curvature = _slopes(logits, truth, inverse)
+        if abs(slope) <= FLAT:  # also where no temperature changes anything, as for equal probabilities: it stays 1
+            break
         low, high = (low, inverse) if slope > 0 else (inverse, high)
-        curvature = float(((p * logits**2).sum(axis=1) - mean**2).mean())
-        step = inverse - slope / curvature if curvature > 0 else (low if slope > 0 else high)
+        step = inverse - slope / curvature if curvature > 0 else low
         step = step if low < step < high else (low + high) / 2
         if abs(step - inverse) <= 1e-10 * inverse:
             break
@@ -156,12 +162,29 @@ def temperature(probs: Array, targets: Indices) -> Calibration:
     return Temperature(float(1 / inverse))
 
 
+def _slopes(logits: Array, truth: float, inverse: float) -> tuple[float, float]:
+    """First and second derivative of the mean log-loss by the inverse temperature.
+
+    Args:
+        logits: (C, N), at most 0.
+        truth: Mean logit of the true class.
+        inverse: The inverse temperature.
+    """
+    odds = np.exp(inverse * logits)
+    expected = odds / odds.sum(axis=0) * logits
+    mean = expected.sum(axis=0)
+    return float(mean.mean() - truth), float(((expected * logits).sum(axis=0) - mean**2).mean())
+
+
 def bias_corrected(probs: Array, targets: Indices) -> Calibration:
-    """One temperature and a bias for each class: Alexandari et al. 2020, https://arxiv.org/abs/1901.06852, section 3.
+    """One temperature and a bias for each class: BCTS of Alexandari et al. 2020, https://arxiv.org/abs/1901.06852.
 
     Args:
         probs: (N, C) out-of-fold probabilities.
         targets: (N,) true classes.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
     """
     n_classes = probs.shape[1]
     best = _least(probs, targets, lambda given: (np.full(n_classes, given[0]), given[1:]), 1 + n_classes)
@@ -174,6 +197,9 @@ def vector(probs: Array, targets: Indices) -> Calibration:
     Args:
         probs: (N, C) out-of-fold probabilities.
         targets: (N,) true classes.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
     """
     n_classes = probs.shape[1]
     best = _least(probs, targets, lambda given: (given[:n_classes], given[n_classes:]), 2 * n_classes)
@@ -189,9 +215,13 @@ def isotonic(probs: Array, targets: Indices) -> Calibration:
     Args:
         probs: (N, C) out-of-fold probabilities.
         targets: (N,) true classes.
-    """
-    from sklearn.isotonic import IsotonicRegression  # half a second that other calibrations need not wait
 
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
+    """
+    from sklearn.isotonic import IsotonicRegression  # a second that other calibrations need not wait
+
+    require_classes("targets", targets, probs.shape[1])
     fits = [
         IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(probs[:, c], targets == c)
         for c in range(probs.shape[1])
@@ -200,27 +230,37 @@ def isotonic(probs: Array, targets: Indices) -> Calibration:
 
 
 def _least(probs: Array, targets: Indices, split: Callable[[Array], tuple[Array, Array]], size: int) -> Array:
-    """(size,) the log-scales and biases with the least log-loss and a little ridge.
+    """(size,) the most probable log-scales and biases: least log-loss plus the ridge of a normal prior.
+
+    The prior counts once however many rows there are, so that it binds few rows and lets many speak.
 
     Args:
         probs: (N, C) probabilities.
         targets: (N,) true classes.
         split: Parameters -> (C,) log-scales and (C,) biases, linear.
         size: How many parameters there are.
-    """
-    from scipy.optimize import minimize  # a tenth of a second that other calibrations need not wait
 
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
+    """
+    from scipy.optimize import minimize  # half a second that other calibrations need not wait
+
+    require_classes("targets", targets, probs.shape[1])
+    ridge = 1 / (len(probs) * PRIOR**2)
     logits, truth = log(probs), np.eye(probs.shape[1])[targets]
     parts = np.stack([np.concatenate(split(unit)) for unit in np.eye(size)])  # (size, 2 C) of the linear map
 
     def loss(given: Array) -> tuple[float, Array]:
         log_scales, biases = split(given)
         scaled = logits * np.exp(log_scales)
-        p = softmax(scaled + biases)
-        rest = (p - truth) / len(p)
+        above = scaled + biases
+        above -= above.max(axis=1, keepdims=True)
+        odds = np.exp(above)
+        total = odds.sum(axis=1, keepdims=True)
+        rest = (odds / total - truth) / len(odds)
         slopes = np.concatenate([(rest * scaled).sum(axis=0), rest.sum(axis=0)])
-        value = -np.log(np.maximum((p * truth).sum(axis=1), FLOOR)).mean() + RIDGE / 2 * given @ given
-        return float(value), parts @ slopes + RIDGE * given
+        losses = np.log(total[:, 0]) - (above * truth).sum(axis=1)  # not clipped: it must agree with its slopes
+        return float(losses.mean() + ridge / 2 * given @ given), parts @ slopes + ridge * given
 
     bounds = [(np.log(1 / HOTTEST), np.log(1 / COLDEST))] * (size - probs.shape[1]) + [(-20, 20)] * probs.shape[1]
     found: Array = minimize(loss, np.zeros(size), jac=True, method="L-BFGS-B", bounds=bounds).x

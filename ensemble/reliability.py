@@ -29,7 +29,7 @@ def row_briers(targets: Indices, probs: Array) -> Array:
 def classwise_ece(targets: Indices, probs: Array, *, bins: int = BINS) -> float:
     """Mean over classes of the gap between mean probability and share of the class, over bins of equal width.
 
-    Kull et al. 2019, https://arxiv.org/abs/1910.12656, equation 2.
+    Kull et al. 2019, https://arxiv.org/abs/1910.12656, section 2.
 
     Args:
         targets: (N,) true classes.

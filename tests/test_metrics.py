@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from ensemble.metrics import accuracy, confusion, log_loss, macro_f1, person_interval, precision_recall_f1
+from ensemble.bootstrap import person_interval
+from ensemble.metrics import accuracy, confusion, log_loss, macro_f1, precision_recall_f1
 from ensemble.predictions import EnsembleError, Indices, Names
 
 
