@@ -23,11 +23,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from ensemble.combine import fold_weights, row_by_row, seen_by_fold, voted, voted_by_fold, weights_of
+from ensemble.chain import HeadChoices, HeadMembers, vote_on_head
 from ensemble.members import Members
 from ensemble.predictions import Predictions
-from ensemble.voting import VOTERS
-from ensemble.weights import WEIGHT_RULES, in_blocks
 from heads.registry import JOINT
 from pipeline.members import head_members
 from pipeline.schema import RunInfo
@@ -73,35 +71,29 @@ def read_bytes(runs: list[Run]) -> None:
                     pass
 
 
-def cast_votes(runs: list[Run], strategy: str) -> None:
-    """One vote with equal weights."""
+def head_of(runs: list[Run]) -> HeadMembers:
+    """All runs as members of one head; seven rows are of one person."""
     members = open_members(runs)
-    members.decided(row_by_row(members, voted(VOTERS[strategy], np.ones(len(runs))))[0])
+    persons = np.char.mod(
+        "%07d", np.arange(len(members.ids)) // (7 * FOLDS) * FOLDS + np.arange(len(members.ids)) % FOLDS
+    )
+    return HeadMembers(JOINT.name, tuple(run.name for run in runs), ("identity",), members, None, persons)
 
 
-def fit_weights(runs: list[Run], rule: str) -> None:
-    """Weights on all rows."""
-    members, blockwise = open_members(runs), in_blocks(WEIGHT_RULES[rule])
-    weights_of(blockwise, seen_by_fold(members, blockwise.look)[0])
-
-
-def cross_fit(runs: list[Run], rule: str) -> None:
-    """The soft vote with weights of the other folds."""
-    members, blockwise = open_members(runs), in_blocks(WEIGHT_RULES[rule])
-    by_fold = fold_weights(members, blockwise, seen_by_fold(members, blockwise.look)[0])
-    members.decided(row_by_row(members, voted_by_fold(VOTERS["soft"], by_fold, members.folds))[0])
+def vote(runs: list[Run], **choices: str) -> None:
+    """One head's vote, cross-fitted beside in-sample, and without each member."""
+    vote_on_head(head_of(runs), HeadChoices(view_weights="equal", **choices))
 
 
 TASKS: dict[str, Callable[[list[Run]], object]] = {
     "read": read_bytes,
     "read again": read_bytes,
     "check": lambda runs: open_members(runs),
-    "soft vote": lambda runs: cast_votes(runs, "soft"),
-    "hard vote": lambda runs: cast_votes(runs, "hard"),
-    "f1 weights": lambda runs: fit_weights(runs, "f1"),
-    "simplex weights": lambda runs: fit_weights(runs, "simplex"),
-    "f1 cross-fitted": lambda runs: cross_fit(runs, "f1"),
-    "simplex cross-fitted": lambda runs: cross_fit(runs, "simplex"),
+    "soft vote": lambda runs: vote(runs, calibration="none", weights="uniform"),
+    "hard vote": lambda runs: vote(runs, strategy="hard", calibration="none", weights="uniform"),
+    "f1 weights": lambda runs: vote(runs, calibration="none", weights="f1"),
+    "simplex weights": lambda runs: vote(runs, calibration="none", weights="simplex"),
+    "all by what pays": lambda runs: vote(runs),
 }
 
 

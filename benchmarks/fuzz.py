@@ -38,6 +38,7 @@ from benchmarks.valid import (
     write_data,
     write_run,
 )
+from ensemble.line import Choices
 from ensemble.predictions import EnsembleError
 from heads.base import HeadError
 from heads.registry import HEADS, LABELS
@@ -52,8 +53,9 @@ from pipeline.layouts import load_dataset
 from pipeline.members import persons_in
 from pipeline.network import load_weights
 from pipeline.report import oof, runs, text
+from pipeline.report.story import render as told
 from pipeline.store import Store
-from pipeline.submit import make_ensemble, render
+from pipeline.submit import Asked, make_ensemble
 from pipeline.verify import verdict, verify_runs
 
 OURS = (PipelineError, HeadError, EnsembleError)
@@ -199,7 +201,8 @@ def _report(store: Store) -> None:
 
 
 def _vote(store: Store) -> None:
-    render(make_ensemble(store, (), strategy="soft", rule="f1", views=VIEWS, name="fuzzed"))
+    made = make_ensemble(store, Asked((), tuple(VIEWS), Choices()), name="fuzzed")
+    told(made.info, made.folder)
 
 
 def _verify(store: Store) -> None:

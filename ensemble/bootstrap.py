@@ -72,8 +72,8 @@ class Draws:
         hits = self._by_person(targets, n_classes, right)
         total = self._by_person(targets, n_classes, weights) + self._by_person(labels, n_classes, weights)
         # F1 = 2 hits / (true + called): 2 C sums a person, where confusion matrices would be C * C
-        hits, total = np.split(self._drawn(np.concatenate([hits, total], axis=1)), 2, axis=1)
-        f1 = np.divide(2 * hits, total, out=np.zeros_like(total), where=total > 0)
+        right_drawn, all_drawn = np.split(self._drawn(np.concatenate([hits, total], axis=1)), 2, axis=1)
+        f1 = np.divide(2 * right_drawn, all_drawn, out=np.zeros_like(all_drawn), where=all_drawn > 0)
         return np.asarray(f1.mean(axis=1))
 
     def mean(self, values: Array, weights: Array | None = None) -> Array:

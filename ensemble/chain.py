@@ -3,7 +3,7 @@
 Legend: N samples, C classes, M members, V views, B rows of a block.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -21,6 +21,7 @@ from ensemble.predictions import Array, Indices, Names, Predictions
 from ensemble.voting import VOTERS, tied
 
 AUTO = "auto"
+MOST_LEFT_OUT = 64 * 2**20  # bytes of votes without each member
 Variants = Callable[[Plan], Sequence[Plan]]
 STEPS = ("vote", "calibration", "views", "weights")  # of a head, in order; the first is the plain soft or hard vote
 
@@ -119,11 +120,11 @@ def vote_on_head(head: HeadMembers, choices: HeadChoices) -> HeadVote:
         shape(lambda rows, probs: fit(probs)),
         shape(lambda rows, probs: averaged(probs, fit.views).argmax(axis=2).T),
         shape(_ties(choices.strategy, fit)),
-        *(shape(_by_fold(by_key, head.oof.folds)) for by_key in _without_each(fair[STEPS[-1]], len(head.runs))),
+        shape(_without_each(fair[STEPS[-1]], head)),
     ]
     found = row_by_row(head.oof, *functions)
     n = len(plans)
-    fitted, labels, tied_oof = found[n : n + 3]
+    fitted, labels, tied_oof, without = found[n:]
     test, plain_test, ties = _on_test(head, fit, fits[plans[STEPS[0]][None], None], choices.strategy)
     return HeadVote(
         members=head,
@@ -135,7 +136,7 @@ def vote_on_head(head: HeadMembers, choices: HeadChoices) -> HeadVote:
         test=test,
         plain_test=plain_test,
         alone=_alone(labels, head.oof.targets, len(head.oof.classes)),
-        left_out={m: head.oof.decided(probs) for m, probs in enumerate(found[n + 3 :])},
+        left_out={m: head.oof.decided(without[:, m]) for m in range(without.shape[1])},
         ties=(int(tied_oof.sum()), ties),
     )
 
@@ -201,13 +202,26 @@ def _by_fold(fits: Mapping[Key, HeadFit], folds: Indices) -> RowWise:
     return decide
 
 
-def _without_each(fits: Mapping[Key, HeadFit], n_members: int) -> Iterable[Mapping[Key, HeadFit]]:
-    """For each member: the fits without it, where there are others and the blend is a vote under weights."""
+def _without_each(fits: Mapping[Key, HeadFit], head: HeadMembers) -> RowWise:
+    """(B, M, C) the vote without each member, each fold's rows by the fit without it; (B, 0, C) where that is not told.
+
+    It is not told of a member that is alone, of a stacked model, and of so many that memory would not hold it.
+    """
     votes = {key: fit.blend for key, fit in fits.items() if isinstance(fit.blend, Weighted)}
-    if n_members < 2 or len(votes) < len(fits):
-        return
-    for member in range(n_members):
-        yield {key: replace(fit, blend=votes[key].without(member)) for key, fit in fits.items()}
+    n_members, n_classes = len(head.runs), len(head.oof.classes)
+    if n_members < 2 or len(votes) < len(fits) or 8 * n_members * n_classes * len(head.oof.ids) > MOST_LEFT_OUT:
+        n_members = 0
+
+    def decide(rows: slice, probs: Array) -> Array:
+        made, folds = np.empty((probs.shape[2], n_members, n_classes)), head.oof.folds[rows]
+        for fold in np.unique(folds).tolist() if n_members else []:
+            held_out = folds == fold
+            members = fits[fold].calibrated(probs[:, :, held_out])
+            for member in range(n_members):
+                made[held_out, member] = fits[fold].after(votes[fold].without(member)(members))
+        return made
+
+    return decide
 
 
 def _ties(strategy: str, fit: HeadFit) -> RowWise:

@@ -1,4 +1,4 @@
-"""Members are matched by id, fold weights have not seen their fold, and heads compose and come apart.
+"""Members are matched by id, and heads compose and come apart.
 
 Legend: N samples, C classes, M members.
 """
@@ -7,22 +7,19 @@ import dataclasses
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.combine import align, average_views, compose, cross_fitted, marginal, vote
-from ensemble.predictions import EnsembleError, MisalignedPredictions, Predictions
-from ensemble.voting import VOTERS, Voter, soft_vote
-from ensemble.weights import WEIGHT_RULES, WeightRule, logloss
+from ensemble.combine import average_views, compose, marginal
+from ensemble.members import Members
+from ensemble.predictions import Array, EnsembleError, MisalignedPredictions, Predictions
 
 NAMES = ("sharp", "blunt", "third")
-every_voter = pytest.mark.parametrize("voter", VOTERS.values(), ids=VOTERS.keys())
-every_rule = pytest.mark.parametrize("rule", WEIGHT_RULES.values(), ids=WEIGHT_RULES.keys())
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=15, deadline=None)  # a seed is all there is to vary
 
@@ -54,6 +51,12 @@ def alter(made: Predictions, field: str, row: int, value: object) -> Predictions
     return dataclasses.replace(made, **{field: array})
 
 
+def align(run: list[Predictions], names: Sequence[str]) -> tuple[Members, Array]:
+    """The members aligned, and the (M, N, C) probabilities in the first one's order."""
+    aligned = Members.of(run, names)
+    return aligned, np.stack([read(slice(0, len(aligned.ids))) for read in aligned.readers])
+
+
 def refuse(second: Predictions, message: str) -> None:
     """Check that members with this second one are refused, by both names."""
     first, _, third = members()
@@ -64,7 +67,7 @@ def refuse(second: Predictions, message: str) -> None:
 def test_members_are_matched_by_id() -> None:
     run = members()
     reference, probs = align(run, NAMES)
-    assert reference is run[0]
+    assert reference.ids is run[0].ids
     for member, aligned in zip(run, probs, strict=True):
         rows = dict(zip(member.ids, member.probs, strict=True))
         assert np.array_equal(aligned, [rows[name] for name in reference.ids])
@@ -101,83 +104,6 @@ def test_views_are_averaged_with_equal_weights() -> None:
     ordered = [member.ordered_as(mean.ids).probs for member in run]
     np.testing.assert_allclose(mean.probs, np.mean(ordered, axis=0))
     np.testing.assert_allclose(average_views(run[:1]).probs, run[0].probs)
-
-
-@every_voter
-def test_a_vote_keeps_ids_folds_and_targets(voter: Voter) -> None:
-    run = members()
-    weights = np.array([1.0, 2.0, 3.0])
-    decided = vote(run, NAMES, voter, weights)
-    assert np.array_equal(decided.probs, voter(align(run, NAMES)[1], weights))
-    for field in ("ids", "folds", "targets"):
-        assert np.array_equal(getattr(decided, field), getattr(run[0], field))
-
-
-@every_voter
-@every_rule
-def test_a_fold_is_voted_on_with_weights_of_the_other_folds(voter: Voter, rule: WeightRule) -> None:
-    run = members()
-    fair = cross_fitted(run, NAMES, voter, rule)
-    reference, probs = align(run, NAMES)
-    for fold in range(3):
-        fit = (reference.folds != fold) & (reference.targets >= 0)
-        expected = voter(probs, rule(probs[:, fit], reference.targets[fit]))
-        held_out = reference.folds == fold
-        np.testing.assert_allclose(fair.probs[held_out], expected[held_out])
-
-
-@every_voter
-@every_rule
-@few
-@given(seed=seeds, fold=st.integers(0, 2))
-def test_a_fold_does_not_look_at_its_own_targets(voter: Voter, rule: WeightRule, seed: int, fold: int) -> None:
-    run = members(seed)
-    rng = np.random.default_rng(seed)
-    new = dict(zip(run[0].ids, rng.integers(-1, 3, size=30), strict=True))
-    altered = [
-        dataclasses.replace(
-            member,
-            targets=np.where(member.folds == fold, [new[name] for name in member.ids], member.targets),
-        )
-        for member in run
-    ]
-    rows = run[0].folds == fold
-    before, after = (cross_fitted(these, NAMES, voter, rule).probs[rows] for these in (run, altered))
-    assert np.array_equal(before, after)
-
-
-@every_voter
-@every_rule
-@few
-@given(seed=seeds)
-def test_a_sample_does_not_look_at_its_neighbours_in_the_fold(voter: Voter, rule: WeightRule, seed: int) -> None:
-    run = members(seed)
-    neighbour = run[0].ids[3]  # of fold 0, as is row 0
-    altered = [alter(member, "probs", int(np.flatnonzero(member.ids == neighbour)[0]), [0, 0, 1]) for member in run]
-    before, after = (cross_fitted(these, NAMES, voter, rule).probs[0] for these in (run, altered))
-    np.testing.assert_allclose(before, after, atol=1e-12)
-
-
-def test_other_folds_targets_do_matter() -> None:
-    run = members()
-    altered = [dataclasses.replace(member, targets=np.where(member.folds == 1, 0, member.targets)) for member in run]
-    rows = run[0].folds == 0
-    before, after = (cross_fitted(these, NAMES, soft_vote, logloss).probs[rows] for these in (run, altered))
-    assert not np.allclose(before, after)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"folds": np.zeros(30)}, r"takes 2 or more folds, got \[0\]; train with more folds"),
-        ({"folds": np.arange(30) % 3 - 1}, "10 of 30 samples are test samples; give out-of-fold predictions"),
-        ({"targets": np.where(np.arange(30) % 3 == 0, 1, -1)}, "no sample outside fold 0 has a target"),
-    ],
-)
-def test_what_cannot_be_cross_fitted_is_refused(changes: dict[str, Any], message: str) -> None:
-    run = [dataclasses.replace(members()[0], **changes)] * 3
-    with pytest.raises(EnsembleError, match=message):
-        cross_fitted(run, NAMES, soft_vote, logloss)
 
 
 def heads_of(sizes: tuple[int, ...], seed: int) -> list[Predictions]:

@@ -3,18 +3,15 @@
 Legend: N samples, C classes, M members.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, minimize
-from scipy.stats import sem
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from ensemble.metrics import log_loss, macro_f1
+from ensemble.metrics import log_loss
 from ensemble.mixture import GAP
 from ensemble.predictions import Array, EnsembleError, Indices
 from ensemble.voting import soft_vote
@@ -23,8 +20,6 @@ from ensemble.weights import (
     WeightRule,
     accuracy,
     f1,
-    f1_gain_over_uniform,
-    gain_over_uniform,
     logloss,
     simplex,
     uniform,
@@ -133,35 +128,3 @@ def test_rules_that_look_at_targets_refuse_unknown_ones(rule: WeightRule) -> Non
         rule(probs, np.where(np.arange(80) == 5, -1, targets))
     with pytest.raises(EnsembleError, match="targets are empty"):
         rule(probs[:, :0], targets[:0])
-
-
-@few
-@given(seed=seeds, copies=st.integers(1, 4))
-def test_the_error_of_a_gain_counts_persons_not_photos(seed: int, copies: int) -> None:
-    probs, targets = trained(seed)
-    weights, persons = np.arange(1.0, 5), np.arange(80).astype(np.str_)
-    before, after = (np.log(soft_vote(probs, these)[np.arange(80), targets]) for these in (np.ones(4), weights))
-    more = np.repeat(probs, copies, axis=1), np.repeat(targets, copies), np.repeat(persons, copies)
-    gain, error = gain_over_uniform(*more, weights)
-    assert gain == pytest.approx((after - before).mean())
-    assert error == pytest.approx(sem(after - before))
-
-
-@pytest.mark.parametrize("gained", [gain_over_uniform, f1_gain_over_uniform])
-def test_equal_weights_gain_nothing(gained: Callable[..., tuple[float, float]]) -> None:
-    probs, targets = trained(0)
-    assert gained(probs, targets, np.arange(80).astype(np.str_), np.full(4, 7.0)) == (0, 0)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_gain_in_macro_f1_and_its_error_are_those_of_a_bootstrap(seed: int) -> None:
-    probs, targets = trained(seed, n=900)
-    weights, persons = np.array([5.0, 0.0, 1.0, 0.0]), np.repeat(np.arange(300), 3)
-    before, after = (soft_vote(probs, these).argmax(axis=1) for these in (np.ones(4), weights))
-    gain, error = f1_gain_over_uniform(probs, targets, persons.astype(np.str_), weights)
-    assert gain == pytest.approx(macro_f1(targets, after, 3) - macro_f1(targets, before, 3))
-    rng, drawn = np.random.default_rng(seed), []
-    for _ in range(400):
-        rows = (3 * rng.integers(300, size=300)[:, None] + np.arange(3)).ravel()
-        drawn.append(macro_f1(targets[rows], after[rows], 3) - macro_f1(targets[rows], before[rows], 3))
-    assert error == pytest.approx(np.std(drawn), rel=0.15)  # four times the error of 400 draws
