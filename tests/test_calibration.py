@@ -252,6 +252,13 @@ def test_isotonic_agrees_with_scikit_learn(seed: int) -> None:
     np.testing.assert_allclose(isotonic(probs, targets)(fresh), theirs, atol=1e-5)
 
 
+def test_isotonic_rules_nothing_out() -> None:
+    targets = np.arange(60) % 3
+    fitted = isotonic(np.eye(3)[targets], targets)
+    assert (fitted(np.eye(3)) > 0).all()
+    assert (isotonic(np.eye(3)[targets], np.zeros_like(targets))(np.eye(3)) > 0).all()
+
+
 @pytest.mark.parametrize("fit", FITTED.values(), ids=FITTED.keys())
 @few
 @given(seed=seeds)
