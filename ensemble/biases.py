@@ -4,7 +4,7 @@ Each search along one bias is exact. A bias lifts a group of classes together; a
 once, from its best class outside the group to its best class inside. In the order of these changes the counts of all
 classes are running sums, and so are their F1.
 
-Legend: N samples, J classes, G groups of classes.
+Legend: N samples, J classes, G groups of classes, B rows that a search can move.
 """
 
 from typing import NamedTuple
@@ -73,7 +73,8 @@ def best_shift(rows: Labelled, group: Mask, low: float, high: float) -> float:
     n = np.arange(len(rows.targets))
     changes = rows.scores[n, outside] - rows.scores[n, inside]  # (N,) the shift at which each row changes
     order = np.argsort(changes, kind="stable")
-    scores = _scores_after(_take(rows, order), outside[order], inside[order])  # (N + 1,)
+    order = order[(changes[order] > low) & (changes[order] < high)]  # (B,): the others are out of reach
+    scores = _scores_after(rows, np.where(changes <= low, inside, outside), order, inside[order])  # (B + 1,)
     edges = np.clip(np.concatenate([[low], changes[order], [high]]), low, high)
     wide = np.diff(edges) > GAP
     middles, scores = ((edges[1:] + edges[:-1]) / 2)[wide], scores[wide]
@@ -81,32 +82,34 @@ def best_shift(rows: Labelled, group: Mask, low: float, high: float) -> float:
     return float(best[np.abs(best).argmin()])
 
 
-def _scores_after(rows: Labelled, before: Indices, after: Indices) -> Array:
-    """(N + 1,) macro F1 after the first 0, 1, ... N rows went from one label to the other."""
+def _scores_after(rows: Labelled, labels: Indices, order: Indices, after: Indices) -> Array:
+    """(B + 1,) macro F1 when the first 0, 1, ... B rows of ``order`` went from their ``labels`` to ``after``."""
     n_classes = rows.scores.shape[1]
-    called = _running(before, after, rows.weights, n_classes)
-    right = (rows.weights * (label == rows.targets) for label in (before, after))
-    hits = _running(before, after, next(right), n_classes, next(right))
-    total = called + np.bincount(rows.targets, rows.weights, minlength=n_classes)
+    before, weights, targets = labels[order], rows.weights[order], rows.targets[order]
+    called = _running(_by_class(labels, rows.weights, n_classes), before, weights, after, weights)
+    hits = _by_class(labels, rows.weights * (labels == rows.targets), n_classes)
+    hits = _running(hits, before, weights * (before == targets), after, weights * (after == targets))
+    total = called + _by_class(rows.targets, rows.weights, n_classes)
     f1 = np.divide(2 * hits, total, out=np.zeros_like(total), where=total > TIE)
     return np.asarray(f1.mean(axis=1))
 
 
-def _running(before: Indices, after: Indices, lost: Array, n_classes: int, won: Array | None = None) -> Array:
-    """(N + 1, J) sums by class, of which each row takes ``lost`` from one class and gives ``won`` to another."""
+def _running(start: Array, before: Indices, lost: Array, after: Indices, won: Array) -> Array:
+    """(B + 1, J) sums by class, of which each row takes ``lost`` from one class and gives ``won`` to another."""
     n = np.arange(len(before))
-    sums = np.zeros((len(before) + 1, n_classes))
-    sums[0] = np.bincount(before, lost, minlength=n_classes)
+    sums = np.zeros((len(before) + 1, len(start)))
+    sums[0] = start
     sums[n + 1, before] = -lost
-    sums[n + 1, after] = lost if won is None else won
+    sums[n + 1, after] = won
     return np.cumsum(sums, axis=0, out=sums)
+
+
+def _by_class(labels: Indices, values: Array, n_classes: int) -> Array:
+    """(J,) sums of values by class."""
+    return np.bincount(labels, values, minlength=n_classes).astype(np.float64)
 
 
 def _best_of(scores: Array, columns: Indices) -> Indices:
     """(N,) the column, of some, with the highest score."""
     found: Indices = columns[scores[:, columns].argmax(axis=1)]
     return found
-
-
-def _take(rows: Labelled, order: Indices) -> Labelled:
-    return Labelled(rows.scores[order], rows.targets[order], rows.weights[order])

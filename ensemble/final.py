@@ -48,6 +48,10 @@ class Scored:
         """Macro F1 of the J classes."""
         return macro_f1(self.targets, labels, self.n_classes, weights=self.weights)
 
+    def score_of(self, labels: Indices, rows: Mask) -> float:
+        """Macro F1 on some of the rows."""
+        return macro_f1(self.targets[rows], labels[rows], self.n_classes, weights=self.weights[rows])
+
     def drawn(self, labels: Indices, rows: Mask | None = None) -> Array:
         """(R,) macro F1 when people are drawn; of some rows only, when a mask is given."""
         weights = self.weights if rows is None else self.weights * rows
@@ -133,16 +137,12 @@ def _simplest(fair: Mapping[str, Indices], scored: Scored, rows: Mask) -> str:
     if len(fair) == 1:
         return next(iter(fair))
     drawn = {name: scored.drawn(labels, rows) for name, labels in fair.items()}
-    points = {name: _score(scored, labels, rows) for name, labels in fair.items()}
+    points = {name: scored.score_of(labels, rows) for name, labels in fair.items()}
     best = max(points, key=lambda name: points[name])  # the first of equals
     for name in fair:
         if points[best] - points[name] <= float((drawn[best] - drawn[name]).std()):
             return name
     return best
-
-
-def _score(scored: Scored, labels: Indices, rows: Mask) -> float:
-    return macro_f1(scored.targets[rows], labels[rows], scored.n_classes, weights=scored.weights[rows])
 
 
 def _trials(probs: Array, fair: Mapping[str, Indices], scored: Scored) -> dict[str, dict[str, float]]:

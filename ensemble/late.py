@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.calibration import CALIBRATIONS, Calibration
-from ensemble.joint import JOINT_RULES, JointFit
+from ensemble.joint import JOINT_RULES, JointRule
 from ensemble.mixture import mixture_weights
 from ensemble.predictions import Array, Indices, Names
 from ensemble.weights import given_to_truth
@@ -76,7 +76,7 @@ class Late:
 
     choices: LateChoices
     states: Mapping[int, tuple[Calibration, ...]]
-    rule: JointFit
+    rule: JointRule
     share: Array
 
     def __call__(self, table: Table) -> Array:

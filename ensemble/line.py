@@ -3,7 +3,7 @@
 Legend: N samples with all labels, H heads, C classes of a head, J joint classes, E photos to predict.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,13 +11,12 @@ from functools import partial
 import numpy as np
 
 from ensemble.chain import STEPS, HeadChoices, HeadMembers, HeadVote, vote_on_head
-from ensemble.ends import Ends, ends
+from ensemble.ends import Ends, at, ends
 from ensemble.finish import Rows, cross_fitted, progressive, test_table
-from ensemble.joint import product
+from ensemble.joint import Product
 from ensemble.late import DIRECT, Late, LateChoices
 from ensemble.mix import Mix, find_mix
 from ensemble.predictions import Array, EnsembleError, Indices, Names, Predictions
-from ensemble.priors import corrected
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +131,13 @@ def run_chain(
         oof=Predictions(rows.joint.ids, classes, fair, folds, rows.joint.targets),
         persons=rows.persons,
         late=fitted,
-        steps=_steps(probs, fair, mix, end),
+        steps=_steps(probs, mix, end),
         mix=mix,
         ends=end,
         test_ids=ids,
         plain=plain,
-        left_out=dict(_left_out(heads, rows, late, mix)),
-        all_in=_called(fair, mix),
+        left_out=dict(_left_out(heads, rows, late, partial(_called, mix=mix, strength=end.strength))),
+        all_in=_called(fair, mix, end.strength),
     )
 
 
@@ -181,32 +180,32 @@ def _test(
     before = test_table(heads, None, plain=True, groups=None)
     if found is None or before is None:
         return np.empty(0, dtype=np.str_), np.empty((0, 0)), np.empty(0, dtype=np.int64)
-    return found[0], late(found[1]), product(before[1].heads).argmax(axis=1)
+    return found[0], late(found[1]), Product()(before[1].heads).argmax(axis=1)
 
 
 def _product(rows: Rows, heads: Sequence[Predictions]) -> Array:
-    return product(rows.table(heads, None).heads)
+    return Product()(rows.table(heads, None).heads)
 
 
-def _called(probs: Array, mix: Mix) -> Indices:
+def _called(probs: Array, mix: Mix, strength: float) -> Indices:
     """(N,) most probable classes in the eval set's mix."""
-    labels: Indices = (corrected(probs, mix.ratio) if mix.moved else probs).argmax(axis=1)
+    labels: Indices = at(probs, mix, strength).argmax(axis=1)
     return labels
 
 
-def _steps(probs: Sequence[tuple[str, Array]], fair: Array, mix: Mix, end: Ends) -> tuple[Step, ...]:
+def _steps(probs: Sequence[tuple[str, Array]], mix: Mix, end: Ends) -> tuple[Step, ...]:
     steps = [Step(name, p.argmax(axis=1), p.argmax(axis=1)) for name, p in probs]
     if mix.moved:
-        steps.append(Step("prior", None, _called(fair, mix)))
-    return (*steps, Step("decoder", end.as_trained.labels, end.decoded.labels))
+        steps.append(Step("prior", None, end.moved))
+    return (*steps, Step("decoder", end.as_trained.labels, end.labels))
 
 
 def _left_out(
-    heads: Sequence[HeadVote], rows: Rows, late: LateChoices, mix: Mix
+    heads: Sequence[HeadVote], rows: Rows, late: LateChoices, called: Callable[[Array], Indices]
 ) -> Iterator[tuple[tuple[str, str], Indices]]:
     """For each member that can be left out: the labels without it."""
     for number, vote in enumerate(heads):
         for member, without in vote.left_out.items():
             others = [without if h == number else other.fair for h, other in enumerate(heads)]
             _, fair = cross_fitted(rows.table(others, None), replace(late, joint="product"), rows.joint.folds)
-            yield (vote.members.name, vote.members.runs[member]), _called(fair, mix)
+            yield (vote.members.name, vote.members.runs[member]), called(fair)

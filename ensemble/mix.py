@@ -11,11 +11,11 @@ import numpy as np
 from ensemble.chain import HeadVote
 from ensemble.final import Scored, outer
 from ensemble.predictions import Array, EnsembleError, Names
-from ensemble.priors import corrected
 from ensemble.shift import Shift, given_mix, judge
 
 JOINT = "joint"
 DEFAULT_ESTIMATOR = "bbse-soft"
+STRENGTHS = (0.0, 0.5, 1.0)  # half corrects less than an estimate says that is not sure, or classes that look otherwise
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,20 +24,17 @@ class Mix:
 
     Attributes:
         shifts: Head (or ``joint``) -> what was found.
-        ratio: (J,) new over old share of each joint class, all 1 when nothing is corrected.
-        gain: What the correction changes in macro F1 on the out-of-fold rows re-weighted to the new mix, argmax, and
-            its standard error; None when nothing was to be corrected.
-        reason: Why nothing is corrected although a shift was found; empty otherwise.
+        ratio: (J,) new over old share of each joint class; all 1 when no other mix is believed.
+        strengths: Powers of the ratio that may be applied to probabilities: which one pays is decided out-of-fold.
     """
 
     shifts: dict[str, Shift]
     ratio: Array
-    gain: tuple[float, float] | None = None
-    reason: str = ""
+    strengths: tuple[float, ...]
 
     @property
     def moved(self) -> bool:
-        """Whether probabilities are moved to another mix."""
+        """Whether another mix than that of training is believed."""
         return bool((self.ratio != 1).any())
 
 
@@ -70,7 +67,6 @@ def find_mix(
     names = [vote.members.name for vote in votes]
     if unknown := sorted(given.keys() - set(names)):
         raise EnsembleError(f"a class mix is given for {unknown[0]!r}; heads are: {', '.join(names)}")
-    unmoved = np.ones(fair.shape[1])
     estimator = DEFAULT_ESTIMATOR if prior == "auto" else prior
     shifts: dict[str, Shift] = {}
     if over == JOINT and not given and prior != "none" and answers is not None:
@@ -81,12 +77,7 @@ def find_mix(
             shifts |= _of_head(vote, estimator, given)
         sizes = zip(names, trained.sizes, strict=True)
         ratio = outer([shifts[name].ratio if name in shifts else np.ones(size) for name, size in sizes])
-    if not (ratio != 1).any():
-        return Mix(shifts, unmoved)
-    gained = paid(fair, trained, ratio)
-    if not given and gained[0] <= 0:
-        return Mix(shifts, unmoved, gained, "on out-of-fold rows re-weighted to that mix, correcting would not pay")
-    return Mix(shifts, ratio, gained)
+    return Mix(shifts, ratio, STRENGTHS if prior == "auto" and not given else (1.0,))
 
 
 def _of_head(vote: HeadVote, estimator: str, given: Mapping[str, Sequence[float]]) -> dict[str, Shift]:
@@ -103,11 +94,3 @@ def _of_head(vote: HeadVote, estimator: str, given: Mapping[str, Sequence[float]
 def under(trained: Scored, ratio: Array) -> Scored:
     """The same rows, re-weighted to another class mix."""
     return replace(trained, weights=trained.weights * ratio[trained.targets])
-
-
-def paid(fair: Array, trained: Scored, ratio: Array) -> tuple[float, float]:
-    """Gain in macro F1 by the correction on rows re-weighted to the new mix, and its standard error over people."""
-    there = under(trained, ratio)
-    before, after = fair.argmax(axis=1), corrected(fair, ratio).argmax(axis=1)
-    error = float((there.drawn(after) - there.drawn(before)).std())
-    return there.score(after) - there.score(before), error

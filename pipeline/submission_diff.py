@@ -93,7 +93,7 @@ def _by_confidence(answers: Submission, changed: Mask, choice: _Choice) -> dict[
         if choice.asked:
             raise
         return {"file": str(choice.file), "reason": str(reason), "bins": []}
-    place = np.clip(np.digitize(top, EDGES[1:-1]), 0, len(EDGES) - 2)
+    place = np.digitize(top, EDGES[1:-1])
     rows = np.bincount(place, minlength=len(EDGES) - 1).tolist()
     moved = np.bincount(place[changed], minlength=len(EDGES) - 1).tolist()
     bins = [

@@ -157,7 +157,7 @@ def _groups(root: Path, choices: Choices) -> Mapping[str, str] | None:
 def _write(folder: Path, outcome: Outcome, info: dict[str, Any]) -> None:
     """Fill the folder of an ensemble; ``ensemble.json`` comes last."""
     end = outcome.ends
-    write_arrays(folder / "joint.oof.npz", _arrays(outcome.oof) | {"labels": end.decoded.labels})
+    write_arrays(folder / "joint.oof.npz", _arrays(outcome.oof) | {"labels": end.labels})
     if len(outcome.test_ids):
         none = np.full(len(outcome.test_ids), -1)
         test = Predictions(outcome.test_ids, JOINT.classes, end.test, none, none)

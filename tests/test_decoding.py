@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from ensemble.biases import LIMIT, Labelled, best_shift
-from ensemble.decoding import DECODERS, LOOKS_AT_TARGETS, TAUS, Fit, groups
+from ensemble.decoding import DECODERS, LOOKS_AT_TARGETS, TAUS, Fit, LogitAdjust, groups
 from ensemble.metrics import macro_f1
 from ensemble.plug_in import expected, plug_in
 from ensemble.predictions import Array, EnsembleError, Indices
@@ -137,6 +137,13 @@ def test_zeros_and_ties_break_nothing(fit: Fit, sharp: float) -> None:
     assert set(decoder(probs, np.ones(40))) <= set(range(5))
     equal = np.full((3, 18), 1 / 18)
     assert (DECODERS["argmax"](equal, targets[:3], np.ones(3), SIZES)(equal, np.ones(3)) == 0).all()
+
+
+@pytest.mark.parametrize("tau", TAUS[::10])
+def test_a_class_that_nothing_speaks_for_is_never_called(tau: float) -> None:
+    probs = np.random.default_rng(0).dirichlet(np.ones(4), size=50) @ np.eye(4, 6)
+    labels = LogitAdjust(tau, (0.4, 0.3, 0.2, 0.1, 0.0, 0.0))(probs, np.ones(50))
+    assert set(labels) <= set(range(4))
 
 
 @every_decoder

@@ -53,7 +53,8 @@ def frequencies(seed: int, dependent: float = 5.0) -> Array:
 
 def independent_of(joint: Array) -> Array:
     """The product of the marginals."""
-    return np.einsum("a,b,c->abc", joint.sum(axis=(1, 2)), joint.sum(axis=(0, 2)), joint.sum(axis=(0, 1)))
+    marginals = (joint.sum(axis=(1, 2)), joint.sum(axis=(0, 2)), joint.sum(axis=(0, 1)))
+    return np.asarray(np.einsum("a,b,c->abc", *marginals))
 
 
 @every_rule
@@ -155,6 +156,16 @@ def test_on_independent_classes_nobody_loses_much_and_on_dependent_ones_all_gain
 def test_a_strong_ridge_gives_the_product(seed: int) -> None:
     heads, targets = seen(frequencies(seed), 100, seed)
     np.testing.assert_allclose(stacker(heads, targets, ridge=1e9)(heads), Product()(heads), atol=1e-7)
+
+
+def test_the_stacker_adds_nothing_more_when_a_head_grows_surer_than_sure() -> None:
+    heads, targets = seen(frequencies(0), 300, 0)
+    rule, added = stacker(heads, targets, ridge=0.01), []
+    for rest in (1e-5, 1e-9):
+        sure = [np.array([[1 - rest] + [rest / (size - 1)] * (size - 1)]) for size in SIZES]
+        logits = np.log(rule(sure)) - np.log(Product()(sure))
+        added.append(logits - logits[:, :1])
+    np.testing.assert_allclose(added[0], added[1], atol=1e-4)
 
 
 @few

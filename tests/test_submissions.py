@@ -7,12 +7,14 @@ import errno
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 from ensemble.predictions import Predictions
 from heads.registry import JOINT
@@ -92,6 +94,11 @@ def test_weights_decide_and_heads_can_be_voted_one_by_one(three: list[Path], cli
     assert code == 0
     assert set(answers_of(Path("voted.csv")).values()) == {0}
     assert "age: 40 by first file" in out
+    for file, answer in zip(three, (0, 4, 9), strict=True):  # 0/0/0, 0/1/1, 1/1/0
+        write(file, [answer] * 40)
+    assert json.loads(cli("vote", *three, "--per-head", "--json")[1])["in_no_file"] == {"rows": 40, "ids": IDS}
+    assert set(answers_of(Path("voted.csv")).values()) == {3}
+    assert json.loads(cli("vote", *three, "--json")[1])["in_no_file"] == {"rows": 0, "ids": []}
 
 
 def test_what_json_says_of_a_vote(three: list[Path], cli: Cli) -> None:
@@ -101,6 +108,9 @@ def test_what_json_says_of_a_vote(three: list[Path], cli: Cli) -> None:
     shares = [[sum(map(int.__eq__, a, b)) / 40 for b in tables] for a in tables]
     assert info["agreement"] == [row[:3] for row in shares[:3]]
     assert [file["agrees_with_vote"] for file in info["files"]] == [row[3] for row in shares[:3]]
+    for number, file in enumerate(info["files"]):
+        others = {other: shares[number][other] for other in range(3) if other != number}
+        assert file["nearest"]["agreement"] == max(others.values()) == others[file["nearest"]["number"] - 1]
     assert info["changed_from_first"] == sum(map(int.__ne__, tables[0], tables[3]))
     alone = [name for name, *given in zip(IDS, *tables[:3], strict=True) if len(set(given)) == 3]
     assert info["all_differ"] == {"rows": len(alone), "ids": alone}
@@ -190,6 +200,11 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
         lambda: write(Path("b.csv"), drawn(0), [*IDS[:38], f"x{EVIL}", "y"]),
         "a.csv b.csv",
         "b.csv: does not answer the photos of a.csv: 2 of its ids are missing, e.g. '0038.jpg', '0039.jpg'; 2 ids are",
+    ),
+    "more ids": (
+        lambda: write(Path("b.csv"), [*drawn(0), 1], [*IDS, "x.jpg"]),
+        "a.csv b.csv",
+        "b.csv: does not answer the photos of a.csv: 1 ids are not in it, e.g. 'x.jpg'; give submissions for one templ",
     ),
     "fewer ids": (lambda: write(Path("b.csv"), drawn(0, 30), IDS[:30]), "a.csv b.csv", "10 of its ids are missing"),
 }
@@ -414,14 +429,21 @@ def test_a_difference_is_counted_by_head_pair_and_confidence(three: list[Path], 
     after = [(answer // 6, answer // 3 % 2, answer % 3) for answer in changed.values()]
     moved = [sum(a[head] != b[head] for a, b in zip(parts, after, strict=True)) for head in range(3)]
     assert list(info["by_head"].values()) == moved
-    assert sum(pair["rows"] for pair in info["by_classes"]) == 5
-    counts = [pair["rows"] for pair in info["by_classes"]]
-    assert counts == sorted(counts, reverse=True)
     bins = info["by_confidence"]["bins"]
     assert [part["rows"] for part in bins] == [10, 10, 10, 0, 10]
     assert [part["changed"] for part in bins] == [2, 3, 0, 0, 0]
     elsewhere = json.loads(cli("submission", "diff", "a.csv", "new.csv", "--probs", "latest", "--json")[1])
     assert elsewhere["by_confidence"] == info["by_confidence"]
+
+
+def test_pairs_of_classes_come_most_frequent_first(three: list[Path], cli: Cli) -> None:
+    info = json.loads(cli("submission", "diff", *three[:2], "--json")[1])
+    before, after = (answers_of(file) for file in three[:2])
+    expected = Counter((before[name], after[name]) for name in IDS if before[name] != after[name])
+    found = [((pair["from"], pair["to"]), pair["rows"]) for pair in info["by_classes"]]
+    assert dict(found) == expected
+    assert [count for _, count in found] == sorted(expected.values(), reverse=True)
+    assert found[0][1] > found[-1][1]
 
 
 def test_without_probabilities_it_says_so(three: list[Path], cli: Cli) -> None:
@@ -484,5 +506,5 @@ def test_a_share_is_full_only_when_it_is() -> None:
 
 @pytest.mark.parametrize("text", ["", "short", "x" * 100, "제출" * 40, "a제출" * 30, f"{EVIL}" * 3, "e\u0301" * 60])
 def test_a_fitted_text_takes_its_columns(text: str) -> None:
-    assert columns_of(fitted(text, 40)) == 40
+    assert columns_of(fitted(text, 40)) == cell_len(fitted(text, 40)) == 40
     assert fitted(text, 40).isprintable()

@@ -46,7 +46,7 @@ def describe(outcome: Outcome, views: Sequence[str], choices: Choices, runs: Map
         "prior": _prior(outcome),
         "decoder": {"name": end.decoded.name, "trials": end.decoded.trials} | end.decoded.decoder.as_dict(),
         "steps": _steps(outcome),
-        "cross_fitted": end.scored.summary(end.decoded.labels),
+        "cross_fitted": end.scored.summary(end.labels),
         "as_trained": end.trained.summary(end.as_trained.labels),
         "in_sample": end.scored.summary(end.in_sample),
         "mix": "eval" if moved else "train",
@@ -103,12 +103,11 @@ def f1_of(predictions: Predictions) -> float:
 
 
 def _prior(outcome: Outcome) -> dict[str, Any]:
-    mix = outcome.mix
-    gain = None if mix.gain is None else {"macro_f1": mix.gain[0], "error": mix.gain[1]}
+    mix, end = outcome.mix, outcome.ends
     return {
         "moved": mix.moved,
-        "reason": mix.reason,
-        "gain": gain,
+        "strength": end.strength,
+        "strengths": {str(power): score for power, score in end.strengths.items()},
         "shifts": {name: shift.as_dict() for name, shift in mix.shifts.items()},
     }
 
@@ -136,7 +135,7 @@ def _attribution(outcome: Outcome) -> dict[str, Any]:
     return {
         "heads": {
             vote.members.name: end.scored.difference(
-                end.decoded.labels, with_truth(end.decoded.labels, end.scored.targets, number, end.scored.sizes)
+                end.labels, with_truth(end.labels, end.scored.targets, number, end.scored.sizes)
             )
             for number, vote in enumerate(outcome.votes)
         },

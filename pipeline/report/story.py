@@ -10,6 +10,7 @@ from typing import Any
 from heads.registry import JOINT
 
 Info = Mapping[str, Any]
+STRENGTHS = {0.0: "not corrected, would not pay", 0.5: "corrected by half, pays most", 1.0: "corrected"}
 MEMBERS_SHOWN = 12  # of what each member adds
 CLASSES = {head.name: head.classes for head in JOINT.parts} | {JOINT.name: JOINT.classes}
 
@@ -70,7 +71,7 @@ def _verdict(info: Info, step: str) -> str:
     if step == "decoder":
         return f"decoder: {info['decoder']['name']}"
     if step == "prior":
-        return "class mix of the eval set"
+        return f"class mix: {STRENGTHS[info['prior']['strength']]}"
     if step == "by state":
         return f"temperatures by {info['asked']['by_state']}"
     if step == "person":
@@ -117,10 +118,8 @@ def _prior(info: Info) -> Iterator[str]:
         yield f"  {'':7} {'estimate' if shift['interval_95'] else 'given':<9} {estimate}"
         if shift["interval_95"]:
             yield f"  {'':7} {'95 %':<9} " + " ".join(f"{low:.2f}-{high:.2f}" for low, high in shift["interval_95"])
-        verdict = f"not corrected: {shift['reason']}" if shift["reason"] else "corrected" if prior["moved"] else ""
-        yield from (f"  {'':7} {line}" for line in wrap(verdict, 68) if verdict)
-    if prior["reason"]:
-        yield from (f"  {line}" for line in wrap(f"nothing corrected: {prior['reason']}", 76))
+        if shift["reason"]:
+            yield from (f"  {'':7} {line}" for line in wrap(f"left as it is: {shift['reason']}", 68))
 
 
 def _share(name: str, share: float) -> str:
