@@ -84,8 +84,9 @@ class Draws:
             weights: (N,) what each sample counts; None = 1.
         """
         each = np.ones(len(values)) if weights is None else weights
-        sums = np.stack([np.bincount(self.person, w, self.n_persons) for w in (values * each, each)], axis=1)
-        drawn = self._drawn(sums)
+        whole = np.zeros_like(self.person)  # all samples in one cell
+        sums = [self._by_person(whole, 1, counted) for counted in (values * each, each)]
+        drawn = self._drawn(np.concatenate(sums, axis=1))
         means: Array = drawn[:, 0] / drawn[:, 1]
         return means
 

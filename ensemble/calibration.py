@@ -145,7 +145,6 @@ def temperature(probs: Array, targets: Indices) -> Calibration:
     """
     require_classes("targets", targets, probs.shape[1])
     logits = np.ascontiguousarray(log(probs).T)  # (C, N): sums over few classes are many times faster down columns
-    logits -= logits.max(axis=0)
     truth = logits[targets, np.arange(len(targets))].mean()
     low, high = 1 / HOTTEST, 1 / COLDEST
     inverse = 1.0
@@ -166,7 +165,7 @@ def _slopes(logits: Array, truth: float, inverse: float) -> tuple[float, float]:
     """First and second derivative of the mean log-loss by the inverse temperature.
 
     Args:
-        logits: (C, N), at most 0.
+        logits: (C, N) log-probabilities.
         truth: Mean logit of the true class.
         inverse: The inverse temperature.
     """
