@@ -1,4 +1,4 @@
-"""When an estimate of the eval set's class mix holds, and whether its safeguards are right: people whose truth is known.
+"""When estimates of the eval set's class mix hold, and whether their safeguards are right, on people that are made up.
 
 A head sees a number for each photo: the place of its class, plus an error that a person's seven photos mostly share.
 Its probabilities are exact but for what is done to them: logits 1.7 times too large, and perhaps biased by 0.7 a class,
@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import chdtri
 
 from ensemble.calibration import softmax, temperature
 from ensemble.metrics import macro_f1
 from ensemble.mixture import mixture_weights
 from ensemble.predictions import Array, Indices
 from ensemble.priors import ESTIMATORS, corrected, mix_of
-from ensemble.shift import Known, errors, judge, pays, squared_length, total_variation
+from ensemble.shift import FAR, Known, errors, judge, pays, squared_length, total_variation
 
 PHOTOS, SHARED = 7, 0.7  # of a person; share of the error's variance that they have in common
 TOO_SURE, BIAS = 1.7, 0.7
@@ -40,10 +41,10 @@ SHIFTS = {
 
 
 class World(NamedTuple):
-    """How the photos to predict differ: networks that are averaged, size of a network's own error, blur."""
+    """How the photos to predict differ."""
 
     networks: int
-    own: float
+    own: float  # size of a network's own error
     blur: float
 
 
@@ -159,19 +160,21 @@ def measured(case: Case, seed: int) -> Iterator[tuple[str, float]]:
     rng = np.random.default_rng(seed)
     wrong = errors(ESTIMATORS["bbse-soft"], rows, soft, len(case.answers), rounds=ROUNDS, rng=rng)
     length = squared_length(soft - train, wrong)
+    noise = float(chdtri(n_classes - 1, 0.05))
+    refused = total_variation(found["em"], soft) > FAR and squared_length(found["em"] - soft, wrong) > noise
     yield "gain truth", gain(truth)
-    yield "gain judge", gain(verdict.used)
-    yield "gain on/off", gain(soft) if not verdict.reason else 0.0
+    yield "gain on/off", 0.0 if verdict.reason else gain(soft)
     yield "gain shrunk", gain(train + max(0.0, 1 - (n_classes - 1) / length) * (soft - train))
+    yield "gain judge", gain(verdict.used)
     saved, error = pays(case.probs, known.targets, persons, verdict.used / train, rounds=ROUNDS)
     yield "gain judge+pays", gain(verdict.used) if saved > 0 else 0.0
     yield "gain judge+pays 1se", gain(verdict.used) if saved > error else 0.0
-    yield "% truth in region", 100.0 * (squared_length(soft - truth, wrong) < {2: 3.84, 3: 5.99}[n_classes])
-    for name, words in (("apart", "hardly"), ("noise", "within"), ("disagree", "disagree")):
-        yield f"% {name}", 100.0 * (words in verdict.reason)
-    apart = total_variation(found["em"], soft) > total_variation(train, soft)
-    yield "% em far", 100.0 * apart
-    yield "% right", 100.0 * ((gain(verdict.used) >= -0.5) if not verdict.reason else gain(soft) <= 0.5)
+    yield "gain em if not refused", 0.0 if refused else gain(found["em"])
+    yield "% em refused", 100.0 * refused
+    yield "% not apart", 100.0 * ("hardly" in verdict.reason)
+    yield "% noise", 100.0 * ("within" in verdict.reason)
+    yield "% truth in region", 100.0 * (squared_length(soft - truth, wrong) < noise)
+    yield "% right", 100.0 * (gain(soft) <= 0.5 if verdict.reason else gain(verdict.used) >= -0.5)
 
 
 def main() -> None:

@@ -79,14 +79,26 @@ def em(probs: Array, targets: Indices, unlabelled: Array) -> Array:
         targets: (N,) true classes.
         unlabelled: (E, C) probabilities of the photos to predict.
     """
-    trained = mix_of(targets, probs.shape[1])
-    there = np.flatnonzero(trained)  # of other classes nothing is known
-    calibrated = bias_corrected(corrected(probs[:, there], np.ones(len(there))), np.searchsorted(there, targets))
-    ratio = right_in_the_large(calibrated(probs[:, there]), trained[there])
-    likelihood = corrected(calibrated(unlabelled[:, there]), ratio) / trained[there]
-    mix = np.zeros(len(trained))
-    mix[there] = mixture_weights([np.maximum(likelihood.T, FLOOR)])
+    likelihood = likelihoods(probs, targets, unlabelled)
+    there = likelihood.any(axis=0)
+    mix = np.zeros(len(there))
+    mix[there] = mixture_weights([np.maximum(likelihood[:, there].T, FLOOR)])
     return mix
+
+
+def likelihoods(probs: Array, targets: Indices, unlabelled: Array) -> Array:
+    """(E, C) how likely each photo is among those of each class, but for a factor of the photo.
+
+    A class without out-of-fold rows has zeros: of it nothing is known. Arguments as in `em`.
+    """
+    trained = mix_of(targets, probs.shape[1])
+    there = np.flatnonzero(trained)
+    known, shown = (corrected(given[:, there], np.ones(len(there))) for given in (probs, unlabelled))
+    calibrated = bias_corrected(known, np.searchsorted(there, targets))
+    ratio = right_in_the_large(calibrated(known), trained[there])
+    made = np.zeros(unlabelled.shape)
+    made[:, there] = corrected(calibrated(shown), ratio) / trained[there]
+    return made
 
 
 def right_in_the_large(probs: Array, mix: Array) -> Array:

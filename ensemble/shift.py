@@ -3,8 +3,9 @@
 Legend: N out-of-fold samples, P persons, C classes, E photos to predict, R bootstrap rounds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,9 @@ from ensemble.priors import ESTIMATORS, Estimator, class_means, corrected, mix_o
 FEWEST_PHOTOS = 100  # to predict
 FEWEST_PEOPLE = 10  # out-of-fold, of each class
 MOST_ROWS = 50_000  # of each side that are looked at; whole people
-LEVEL = 0.95
+LEVEL, TWO_SIDED = 0.95, 1.96
+SOFT = "bbse-soft"
+FAR = 0.05  # total variation between two estimates that is worth a word
 LEAST_APART = 0.02  # smallest singular value of the classes' mean probabilities
 LEAST_VARIANCE = 1e-12
 
@@ -87,7 +90,7 @@ def judge(
     persons: Names,
     unlabelled: Array,
     *,
-    estimator: str = "bbse-soft",
+    estimator: str = SOFT,
     rounds: int = 200,
     seed: int = 0,
 ) -> Shift:
@@ -115,15 +118,15 @@ def judge(
     train = mix_of(targets, n_classes)
     if few := _too_few(targets, persons, unlabelled, n_classes):
         return Shift(train, train, np.empty((0, 2)), {}, train, few)
-    rows = _some_people(Known(probs, targets, np.unique(persons, return_inverse=True)[1]), rng)
+    known = _some_people(Known(probs, targets, np.unique(persons, return_inverse=True)[1]), rng)
     shown = unlabelled[rng.permutation(len(unlabelled))[:MOST_ROWS]]
-    found = {name: estimate(rows.probs, rows.targets, shown) for name, estimate in ESTIMATORS.items()}
+    found = {name: estimate(known.probs, known.targets, shown) for name, estimate in ESTIMATORS.items()}
+    wrong = partial(errors, known=known, n_photos=len(shown), rounds=rounds, rng=rng)
     estimate = found.pop(estimator)
-    wrong = errors(ESTIMATORS[estimator], rows, estimate, len(shown), rounds=rounds, rng=rng)
-    ends = np.quantile(wrong, [(1 + LEVEL) / 2, (1 - LEVEL) / 2], axis=0).T  # what was too high makes the lower end
-    interval = np.clip(estimate[:, None] - ends, 0, 1)
-    length = squared_length(estimate - train, wrong)
-    reason = _doubt(rows, estimate, found, length)
+    draws = wrong(ESTIMATORS[estimator], mix=estimate)
+    interval = np.clip(estimate[:, None] + draws.std(axis=0)[:, None] * [-TWO_SIDED, TWO_SIDED], 0, 1)
+    length = squared_length(estimate - train, draws)
+    reason = _doubt(known, length) or (_against_soft(estimate, found[SOFT], wrong) if SOFT in found else "")
     used = train if reason else train + (1 - (n_classes - 1) / length) * (estimate - train)
     return Shift(train, estimate, interval, found, used, reason)
 
@@ -193,20 +196,33 @@ def pays(probs: Array, targets: Indices, persons: Names, ratio: Array, *, rounds
     return after - before, float((moved - base).std())
 
 
-def _doubt(known: Known, estimate: Array, others: Mapping[str, Array], length: float) -> str:
-    """Why the estimate is not believed; empty when it is."""
-    from scipy.special import chdtri  # a tenth of a second that other votes need not wait
-
-    train = mix_of(known.targets, len(estimate))
+def _doubt(known: Known, length: float) -> str:
+    """Why a shift of this squared length is not believed; empty when it is."""
     apart = np.linalg.svd(class_means(known.probs, known.targets), compute_uv=False)[-1]
     if apart < LEAST_APART:
         return f"the head hardly tells the classes apart (smallest singular value {apart:.3f}, under {LEAST_APART})"
-    if length < chdtri(len(estimate) - 1, 1 - LEVEL):
+    if length < _noise(known.probs.shape[1]):
         return "the shift is within what drawing other people would give"
-    other = others["bbse-soft" if "em" not in others else "em"]
-    if total_variation(other, estimate) > total_variation(train, estimate):
-        return "EM and BBSE disagree by more than the shift itself"
     return ""
+
+
+def _against_soft(estimate: Array, soft: Array, wrong: Callable[..., Array]) -> str:
+    """Why soft BBSE speaks against another estimate; empty when it does not.
+
+    Not the other way round: soft BBSE alone stays right when networks are averaged for the photos to predict, as those
+    of all folds are, and not out-of-fold.
+    """
+    apart = total_variation(estimate, soft)
+    if apart > FAR and squared_length(estimate - soft, wrong(ESTIMATORS[SOFT], mix=soft)) > _noise(len(soft)):
+        return f"soft BBSE disagrees: {100 * apart:.0f} % of the photos would change class, more than noise"
+    return ""
+
+
+def _noise(n_classes: int) -> float:
+    """The squared length that noise alone exceeds once in twenty times: chi-square with C - 1 degrees of freedom."""
+    from scipy.special import chdtri  # a tenth of a second that other votes need not wait
+
+    return float(chdtri(n_classes - 1, 1 - LEVEL))
 
 
 def _some_people(known: Known, rng: np.random.Generator) -> Known:
