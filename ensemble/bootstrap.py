@@ -68,7 +68,7 @@ class Draws:
             weights: (N,) what each sample counts; None = 1.
         """
         targets, labels = np.divmod(cells, n_classes)
-        right = (targets == labels) * (1.0 if weights is None else weights)
+        right: Array = (targets == labels) * (np.ones(len(cells)) if weights is None else weights)
         hits = self._by_person(targets, n_classes, right)
         total = self._by_person(targets, n_classes, weights) + self._by_person(labels, n_classes, weights)
         # F1 = 2 hits / (true + called): 2 C sums a person, where confusion matrices would be C * C

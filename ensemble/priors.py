@@ -9,14 +9,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ensemble.calibration import bias_corrected
+from ensemble.mixture import mixture_weights
 from ensemble.predictions import Array, EnsembleError, Indices
 from ensemble.weights import FLOOR
 
 Estimator = Callable[[Array, Indices, Array], Array]  # (N, C) and (N,) out-of-fold, (E, C) unlabelled -> (C,) mix
 
-EM_STEPS = 2000
-BIAS_STEPS = 200
+BIAS_STEPS = 100
+HALVINGS = 30
 CLOSE = 1e-10
+PULL = 1e-5  # towards the mix of training: where classes cannot be told apart, they keep their proportions
 SUM_WEIGHT = 1e3  # how much more the equation counts that shares sum to 1
 
 
@@ -62,56 +65,91 @@ def bbse_hard(probs: Array, targets: Indices, unlabelled: Array) -> Array:
 
 
 def em(probs: Array, targets: Indices, unlabelled: Array) -> Array:
-    """(C,) the mix with the highest likelihood of the photos: Saerens, Latinne & Decaestecker 2002, equation 2.9.
+    """(C,) the mix under which the photos are most likely: Saerens, Latinne & Decaestecker 2002, equation 2.9.
 
-    It takes the probabilities at their word, so they are first given biases with which their mean out-of-fold is the
-    mix of training: without that, what they overstate grows from step to step (Alexandari et al. 2020,
-    https://arxiv.org/abs/1901.06852).
+    The log-likelihood ``sum_n log sum_k mix_k p_nk / trained_k`` is concave (Alexandari et al. 2020,
+    https://arxiv.org/abs/1901.06852). What expectation-maximisation climbs in hundreds of steps is the problem of the
+    weights of a mixture, and is solved as that.
+
+    It takes the probabilities at their word, so they are first calibrated with a bias for each class, as the same paper
+    asks for. The factors after that undo the calibration's ridge: photos in the mix of training are estimated to be.
 
     Args:
         probs: (N, C) out-of-fold probabilities.
         targets: (N,) true classes.
         unlabelled: (E, C) probabilities of the photos to predict.
     """
-    trained = mix_of(targets, probs.shape[1])
-    ratio = right_in_the_large(probs, trained)
-    likelihood = corrected(unlabelled, ratio) / np.maximum(trained, FLOOR)
-    mix = trained
-    for _ in range(EM_STEPS):
-        joint = likelihood * mix
-        better = (joint / joint.sum(axis=1, keepdims=True)).mean(axis=0)
-        if np.abs(better - mix).max() < CLOSE:
-            break
-        mix = better
+    likelihood = likelihoods(probs, targets, unlabelled)
+    there = likelihood.any(axis=0)
+    mix = np.zeros(len(there))
+    mix[there] = mixture_weights([np.maximum(likelihood[:, there].T, FLOOR)])
     return mix
 
 
+def likelihoods(probs: Array, targets: Indices, unlabelled: Array) -> Array:
+    """(E, C) how likely each photo is among those of each class, but for a factor of the photo.
+
+    A class without out-of-fold rows has zeros: of it nothing is known. Arguments as in `em`.
+    """
+    trained = mix_of(targets, probs.shape[1])
+    there = np.flatnonzero(trained)
+    known, shown = (corrected(given[:, there], np.ones(len(there))) for given in (probs, unlabelled))
+    calibrated = bias_corrected(known, np.searchsorted(there, targets))
+    ratio = right_in_the_large(calibrated(known), trained[there])
+    made = np.zeros(unlabelled.shape)
+    made[:, there] = corrected(calibrated(shown), ratio) / trained[there]
+    return made
+
+
 def right_in_the_large(probs: Array, mix: Array) -> Array:
-    """(C,) factors with which the mean of (N, C) probabilities is this mix."""
-    factors = np.ones(len(mix))
+    """(C,) factors with which the mean of (N, C) probabilities is this mix, the largest being 1.
+
+    Their logarithms are biases ``b`` that minimise the convex ``mean_n log sum_k p_nk exp(b_k) - mix @ b``: Newton's
+    steps, halved until they descend.
+    """
+    safe = np.maximum(probs, FLOOR)
+    biases = np.zeros(len(mix))
+
+    def loss(tried: Array) -> float:
+        return float(np.log(safe @ np.exp(tried)).mean() - mix @ tried)
+
+    now = loss(biases)
     for _ in range(BIAS_STEPS):
-        mean = corrected(probs, factors).mean(axis=0)
-        if np.abs(mean - mix).max() < CLOSE:
+        p = corrected(safe, np.exp(biases))
+        slope = p.mean(axis=0) - mix
+        if np.abs(slope).max() < CLOSE:
             break
-        factors = factors * mix / mean
-    scaled: Array = factors / factors.max()
-    return scaled
+        curvature = np.diag(p.mean(axis=0)) - p.T @ p / len(p)
+        step = np.linalg.lstsq(curvature, slope, rcond=1e-12)[0]
+        step = step / max(1.0, np.abs(step).max())  # a nat at a time
+        tried = next((t for t in (biases - 0.5**halved * step for halved in range(HALVINGS)) if loss(t) < now), None)
+        if tried is None:
+            break  # rounding is all that is left
+        biases, now = tried - tried.max(), loss(tried)
+    factors: Array = np.exp(biases)
+    return factors
 
 
 def _solved(probs: Array, targets: Indices, seen: Array) -> Array:
     """(C,) the mix whose mixture of the classes' mean rows is (C,) ``seen``, as nearly as mixes can."""
     from scipy.optimize import nnls  # a tenth of a second that votes without it need not wait
 
-    n_classes = probs.shape[1]
-    counts = np.bincount(targets, minlength=n_classes)
-    sums = np.stack([np.bincount(targets, weights=column, minlength=n_classes) for column in probs.T], axis=1)
-    means = sums / np.maximum(counts, 1)[:, None]  # (C, C), a row for each true class
-    there = np.flatnonzero(counts)  # of other classes nothing is known
-    matrix = np.vstack([means[there].T, np.full(len(there), SUM_WEIGHT)])
-    found, _ = nnls(matrix, np.append(seen, SUM_WEIGHT))
-    mix = np.zeros(n_classes)
+    means, trained = class_means(probs, targets), mix_of(targets, probs.shape[1])
+    there = np.flatnonzero(trained)  # of other classes nothing is known
+    pull = PULL * np.eye(len(there))
+    matrix = np.vstack([means[there].T, np.full(len(there), SUM_WEIGHT), pull])
+    found, _ = nnls(matrix, np.concatenate([seen, [SUM_WEIGHT], pull @ trained[there]]))
+    mix = np.zeros(len(trained))
     mix[there] = found / found.sum()
     return mix
+
+
+def class_means(probs: Array, targets: Indices) -> Array:
+    """(C, C) the mean of (N, C) probabilities over the rows of each true class; a row of zeros for an absent one."""
+    n_classes = probs.shape[1]
+    sums = np.stack([np.bincount(targets, weights=column, minlength=n_classes) for column in probs.T], axis=1)
+    means: Array = sums / np.maximum(np.bincount(targets, minlength=n_classes), 1)[:, None]
+    return means
 
 
 def require_mix(name: str, given: Array, n_classes: int) -> None:

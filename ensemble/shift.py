@@ -3,19 +3,26 @@
 Legend: N out-of-fold samples, P persons, C classes, E photos to predict, R bootstrap rounds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ensemble.predictions import Array, Indices, Names
-from ensemble.priors import ESTIMATORS, Estimator, mix_of, require_mix
+from ensemble.bootstrap import Draws
+from ensemble.metrics import macro_f1
+from ensemble.predictions import Array, EnsembleError, Indices, Mask, Names
+from ensemble.priors import ESTIMATORS, Estimator, class_means, corrected, mix_of, require_mix
 
 FEWEST_PHOTOS = 100  # to predict
 FEWEST_PEOPLE = 10  # out-of-fold, of each class
 MOST_ROWS = 50_000  # of each side that are looked at; whole people
-LEVEL = 0.95
+LEVEL, TWO_SIDED = 0.95, 1.96
+SOFT = "bbse-soft"
+FAR = 0.05  # total variation between two estimates that is worth a word
+LEAST_APART = 0.02  # smallest singular value of the classes' mean probabilities
+LEAST_VARIANCE = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,20 +76,29 @@ def given_mix(name: str, targets: Indices, n_classes: int, given: Sequence[float
     return Shift(mix_of(targets, n_classes), mix, np.empty((0, 2)), {}, mix, "")
 
 
+class Known(NamedTuple):
+    """Out-of-fold rows: (N, C) probabilities, (N,) true classes, (N,) numbers of persons."""
+
+    probs: Array
+    targets: Indices
+    person: Indices
+
+
 def judge(
     probs: Array,
     targets: Indices,
     persons: Names,
     unlabelled: Array,
     *,
-    estimator: str = "bbse-soft",
+    estimator: str = SOFT,
     rounds: int = 200,
     seed: int = 0,
 ) -> Shift:
-    """The estimated mix, and whether to believe it.
+    """The estimated mix, and how much of the shift to believe.
 
-    People are drawn out-of-fold. Who is on the photos to predict is not known, so fewer rows of them are drawn than
-    there are, by the factor by which people out-of-fold vary more than rows would (the design effect of Kish 1965).
+    The error of the estimate has a covariance, found by `errors`, in which the shift has a squared length D. It is of
+    the order of C - 1 when nothing shifted. Below the 95 % point of chi-square nothing is corrected. Above it the part
+    ``(C - 1) / D`` of the shift is taken back: noise made it that much too long (James & Stein 1961).
 
     Args:
         probs: (N, C) cross-fitted out-of-fold probabilities.
@@ -92,24 +108,27 @@ def judge(
         estimator: Key of ``ESTIMATORS``.
         rounds: R.
         seed: Of the draws.
+
+    Raises:
+        EnsembleError: There is no such estimator.
     """
-    rng = np.random.default_rng(seed)
-    train = mix_of(targets, probs.shape[1])
-    nothing = np.empty((0, 2))
-    if few := _too_few(targets, persons, unlabelled, probs.shape[1]):
-        return Shift(train, train, nothing, {}, train, few)
-    people, person = np.unique(persons, return_inverse=True)
-    if len(person) > MOST_ROWS:
-        kept = rng.permutation(len(people))[: max(1, MOST_ROWS * len(people) // len(person))]
-        rows = np.isin(person, kept)
-        probs, targets, person = probs[rows], targets[rows], np.unique(person[rows], return_inverse=True)[1]
-    shown = unlabelled if len(unlabelled) <= MOST_ROWS else unlabelled[rng.permutation(len(unlabelled))[:MOST_ROWS]]
-    found = {name: estimate(probs, targets, shown) for name, estimate in ESTIMATORS.items()}
-    drawn = _drawn(ESTIMATORS[estimator], probs, targets, person, shown, rounds, rng)
-    interval = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).T
+    if estimator not in ESTIMATORS:
+        raise EnsembleError(f"there is no estimator {estimator!r}; estimators are: {', '.join(ESTIMATORS)}")
+    n_classes, rng = probs.shape[1], np.random.default_rng(seed)
+    train = mix_of(targets, n_classes)
+    if few := _too_few(targets, persons, unlabelled, n_classes):
+        return Shift(train, train, np.empty((0, 2)), {}, train, few)
+    known = _some_people(Known(probs, targets, np.unique(persons, return_inverse=True)[1]), rng)
+    shown = unlabelled[rng.permutation(len(unlabelled))[:MOST_ROWS]]
+    found = {name: estimate(known.probs, known.targets, shown) for name, estimate in ESTIMATORS.items()}
+    wrong = partial(errors, known=known, n_photos=len(shown), rounds=rounds, rng=rng)
     estimate = found.pop(estimator)
-    reason = _reason(train, estimate, drawn, found["bbse-soft" if estimator == "em" else "em"])
-    return Shift(train, estimate, interval, found, train if reason else estimate, reason)
+    draws = wrong(ESTIMATORS[estimator], mix=estimate)
+    interval = np.clip(estimate[:, None] + draws.std(axis=0)[:, None] * [-TWO_SIDED, TWO_SIDED], 0, 1)
+    length = squared_length(estimate - train, draws)
+    reason = _doubt(known, length) or (_against_soft(estimate, found[SOFT], wrong) if SOFT in found else "")
+    used = train if reason else train + (1 - (n_classes - 1) / length) * (estimate - train)
+    return Shift(train, estimate, interval, found, used, reason)
 
 
 def _too_few(targets: Indices, persons: Names, unlabelled: Array, n_classes: int) -> str:
@@ -121,48 +140,112 @@ def _too_few(targets: Indices, persons: Names, unlabelled: Array, n_classes: int
     return ""
 
 
-def design_effect(probs: Array, person: Indices) -> float:
-    """How many times more the mean of (N, C) probabilities varies when people are drawn than when rows are."""
-    left = probs - probs.mean(axis=0)
-    by_person = np.stack([np.bincount(person, weights=column) for column in left.T], axis=1)
-    rows = float((left**2).sum())
-    return max(1.0, float((by_person**2).sum()) / rows) if rows > 0 else 1.0
-
-
-def _drawn(
-    estimator: Estimator,
-    probs: Array,
-    targets: Indices,
-    person: Indices,
-    unlabelled: Array,
-    rounds: int,
-    rng: np.random.Generator,
+def errors(
+    estimator: Estimator, known: Known, mix: Array, n_photos: int, *, rounds: int, rng: np.random.Generator
 ) -> Array:
-    """(R, C) estimates on people and photos drawn anew."""
-    order = np.argsort(person, kind="stable")
-    ends = np.cumsum(np.bincount(person))
-    rows_of = np.split(order, ends[:-1])
-    n_photos = max(2, round(len(unlabelled) / design_effect(probs, person)))
+    """(R, C) errors of an estimator in a world in which the truth is known.
+
+    In each round the people out-of-fold are drawn anew, and as many photos as there are to predict are made of other
+    draws of the same people, in the given mix; the error is what the estimate differs from the mix of these photos.
+    Who is on the photos to predict is not known: they are taken to come in groups as large as those out-of-fold.
+
+    Args:
+        estimator: Of the class mix.
+        known: Out-of-fold rows.
+        mix: (C,) class mix of the photos to predict.
+        n_photos: E.
+        rounds: R.
+        rng: Of the draws.
+    """
+    n_classes = known.probs.shape[1]
+    people = _groups(known.person)
+    of_class = [_groups(known.person, known.targets == c) for c in range(n_classes)]  # a person's photos of a class
+    size = np.asarray([np.mean([len(group) for group in groups]) for groups in of_class])
+    times = np.rint(n_photos * mix / size).astype(np.int64)
     found = []
     for _ in range(rounds):
-        rows = np.concatenate([rows_of[who] for who in rng.integers(len(rows_of), size=len(rows_of))])
-        photos = rng.integers(len(unlabelled), size=n_photos)
-        found.append(estimator(probs[rows], targets[rows], unlabelled[photos]))
+        seen = _drawn(people, len(people), rng)
+        made = np.concatenate([_drawn(groups, n, rng) for groups, n in zip(of_class, times, strict=True)])
+        estimate = estimator(known.probs[seen], known.targets[seen], known.probs[made])
+        found.append(estimate - mix_of(known.targets[made], n_classes))
     return np.stack(found)
 
 
-def _reason(train: Array, estimate: Array, drawn: Array, other: Array) -> str:
-    """Why the estimate is not believed; empty when it is."""
-    from scipy.special import chdtri
+def squared_length(moved: Array, draws: Array) -> float:
+    """The squared Mahalanobis length of (C,) ``moved`` in the covariance of (R, C) draws, both of which sum to 0."""
+    spread = np.cov(draws[:, 1:].T).reshape(len(moved) - 1, len(moved) - 1)  # the first class follows from the others
+    spread = spread + LEAST_VARIANCE * np.eye(len(spread))
+    return float(moved[1:] @ np.linalg.solve(spread, moved[1:]))
 
-    spread = np.cov(drawn.T) + 1e-12 * np.eye(len(train))
-    moved = estimate - train
-    distance = float(moved @ np.linalg.pinv(spread, rcond=1e-6, hermitian=True) @ moved)
-    if distance < chdtri(len(train) - 1, 1 - LEVEL):
+
+def pays(probs: Array, targets: Indices, persons: Names, ratio: Array, *, rounds: int = 200) -> tuple[float, float]:
+    """What a correction gains in macro F1 on known rows that are re-weighted to the new mix, and its standard error.
+
+    Args:
+        probs: (N, C) cross-fitted out-of-fold probabilities in the mix of training.
+        targets: (N,) true classes.
+        persons: (N,) who is in the photo; people are drawn, the same before and after.
+        ratio: (C,) new over old share of each class.
+        rounds: Of the draws.
+    """
+    n_classes, weights = probs.shape[1], ratio[targets]
+    draws = Draws.of(persons, rounds=rounds)
+    labels = probs.argmax(axis=1), corrected(probs, ratio).argmax(axis=1)
+    before, after = (macro_f1(targets, called, n_classes, weights) for called in labels)
+    base, moved = (draws.macro_f1(targets * n_classes + called, n_classes, weights) for called in labels)
+    return after - before, float((moved - base).std())
+
+
+def _doubt(known: Known, length: float) -> str:
+    """Why a shift of this squared length is not believed; empty when it is."""
+    apart = np.linalg.svd(class_means(known.probs, known.targets), compute_uv=False)[-1]
+    if apart < LEAST_APART:
+        return f"the head hardly tells the classes apart (smallest singular value {apart:.3f}, under {LEAST_APART})"
+    if length < _noise(known.probs.shape[1]):
         return "the shift is within what drawing other people would give"
-    if total_variation(other, estimate) > total_variation(train, estimate):
-        return "EM and BBSE disagree by more than the shift itself"
     return ""
+
+
+def _against_soft(estimate: Array, soft: Array, wrong: Callable[..., Array]) -> str:
+    """Why soft BBSE speaks against another estimate; empty when it does not.
+
+    Not the other way round: soft BBSE alone stays right when networks are averaged for the photos to predict, as those
+    of all folds are, and not out-of-fold.
+    """
+    apart = total_variation(estimate, soft)
+    if apart > FAR and squared_length(estimate - soft, wrong(ESTIMATORS[SOFT], mix=soft)) > _noise(len(soft)):
+        return f"soft BBSE disagrees: {100 * apart:.0f} % of the photos would change class, more than noise"
+    return ""
+
+
+def _noise(n_classes: int) -> float:
+    """The squared length that noise alone exceeds once in twenty times: chi-square with C - 1 degrees of freedom."""
+    from scipy.special import chdtri  # a tenth of a second that other votes need not wait
+
+    return float(chdtri(n_classes - 1, 1 - LEVEL))
+
+
+def _some_people(known: Known, rng: np.random.Generator) -> Known:
+    """All rows, or those of so many people drawn at random that some ``MOST_ROWS`` are left."""
+    if len(known.person) <= MOST_ROWS:
+        return known
+    n_people = int(known.person.max()) + 1
+    kept = rng.permutation(n_people)[: max(1, MOST_ROWS * n_people // len(known.person))]
+    rows = np.isin(known.person, kept)
+    return Known(known.probs[rows], known.targets[rows], np.unique(known.person[rows], return_inverse=True)[1])
+
+
+def _groups(person: Indices, chosen: Mask | None = None) -> list[Indices]:
+    """The rows of each person, of the chosen rows."""
+    rows = np.arange(len(person)) if chosen is None else np.flatnonzero(chosen)
+    order = rows[np.argsort(person[rows], kind="stable")]
+    return np.split(order, np.flatnonzero(np.diff(person[order])) + 1)
+
+
+def _drawn(groups: Sequence[Indices], times: int, rng: np.random.Generator) -> Indices:
+    """The rows of so many groups, drawn with replacement."""
+    none = np.empty(0, dtype=np.int64)
+    return np.concatenate([none, *(groups[i] for i in rng.integers(len(groups), size=times))])
 
 
 def total_variation(one: Array, other: Array) -> float:
