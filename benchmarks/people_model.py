@@ -16,7 +16,7 @@ classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -30,14 +30,15 @@ CLASSES = {head.name: head.classes for head in LABELS}
 SIZES = tuple(map(len, CLASSES.values()))
 
 TRAIN_AGE, TRAIN_MALE = (0.474, 0.454, 0.072), 0.39
-YEARS = np.arange(18, 66)
+COMPETITION_AGE, COMPETITION_MALE = (0.43, 0.30, 0.27), 0.61
+YEARS = np.arange(18, 81)
 _BAND = np.digitize(YEARS, (30, 60))
-# (3, 48) shares of years in each class: the old are nearly all 60, and many of the others are just below
+# (3, 63) shares of years in each class: the old are nearly all 60, and many of the others are just below
 AGE_SHARES = np.stack(
     [
         (_BAND == 0) / 12,
         0.6 * ((_BAND == 1) & (YEARS < 55)) / 25 + 0.4 * ((YEARS >= 55) & (YEARS < 60)) / 5,
-        0.9 * (YEARS == 60) + 0.1 * (YEARS > 60) / 5,
+        0.9 * (YEARS == 60) + 0.1 * ((YEARS > 60) & (YEARS <= 65)) / 5,
     ]
 )
 
@@ -96,6 +97,10 @@ WEAK = {
     "gender": HeadModel(0.48, 0.36, 0.20, 0.12),
     "age": HeadModel(4.0, 3.0, 1.6, 1.0, by_mask=(1.1, 1.0, 0.8)),
 }
+# every fold's network makes the same errors, so that a mean over them is worth no more than one of them
+ALIKE = {
+    head: replace(model, network=0.0, own=float(np.hypot(model.own, model.network))) for head, model in STRONG.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,10 @@ class Scenario:
         heads: Head -> its errors.
         mirror: What the second view's error is multiplied with, without the networks knowing.
         bias: Standard deviation, in nats, of each member's bias on each class.
+        fold_bias: The same of what each fold's network adds to it.
         older: Years that people of the eval set look older than they are: this is not label shift.
+        oldest: Years up to which the old of the eval set are spread evenly, where they are not as in training: nor is
+            this.
     """
 
     age: tuple[float, float, float] = TRAIN_AGE
@@ -116,7 +124,9 @@ class Scenario:
     heads: Mapping[str, HeadModel] = field(default_factory=lambda: STRONG)
     mirror: float = 1.0
     bias: float = 0.15
+    fold_bias: float = 0.1
     older: float = 0.0
+    oldest: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,7 +202,7 @@ def draw(scenario: Scenario, *, people: int = 600, eval_people: int = 300, membe
     """
     trained, asked = (np.random.default_rng([seed, which]) for which in (0, 1))
     known = draw_people(trained, people, TRAIN_AGE, TRAIN_MALE, "p")
-    unknown = draw_people(asked, eval_people, scenario.age, scenario.male, "e")
+    unknown = draw_people(asked, eval_people, scenario.age, scenario.male, "e", oldest=scenario.oldest)
     folds = deal(trained, known).repeat(len(SHOTS))
     none = np.full(eval_people * len(SHOTS), -1)
     sides = []
@@ -204,12 +214,21 @@ def draw(scenario: Scenario, *, people: int = 600, eval_people: int = 300, membe
 
 
 def draw_people(
-    rng: np.random.Generator, n: int, age: tuple[float, float, float], male: float, letter: str
+    rng: np.random.Generator,
+    n: int,
+    age: tuple[float, float, float],
+    male: float,
+    letter: str,
+    *,
+    oldest: int | None = None,
 ) -> People:
-    """P people, independent of each other, of a mix of ages and genders."""
+    """P people, independent of each other, of a mix of ages and genders; ``oldest`` as in `Scenario`."""
     names = np.asarray([f"{letter}{number:05}" for number in range(n)])
     bands = rng.choice(3, size=n, p=np.asarray(age) / sum(age))
-    shares = np.cumsum(AGE_SHARES, axis=1)[bands]  # (P, 48)
+    by_band = AGE_SHARES.copy()
+    if oldest is not None:
+        by_band[2] = ((YEARS >= 60) & (oldest >= YEARS)) / (oldest - 59)
+    shares = np.cumsum(by_band, axis=1)[bands]  # (P, 63)
     years = YEARS[(rng.random(n)[:, None] > shares).sum(axis=1).clip(max=len(YEARS) - 1)]
     return People(names, (rng.random(n) >= male).astype(np.int64), bands, years)
 
@@ -297,7 +316,7 @@ def _member(
     # drawn apart from people, so that a member leans the same way out of fold and in the eval set
     lean = np.random.default_rng([seed[0], 9, *seed[2:]])
     bias = scenario.bias * lean.standard_normal(len(CLASSES[head]))
-    of_fold = scenario.bias / 2 * lean.standard_normal((FOLDS, len(CLASSES[head])))
+    of_fold = scenario.fold_bias * lean.standard_normal((FOLDS, len(CLASSES[head])))
     rng = np.random.default_rng(seed)
 
     def drawn() -> Array:
@@ -318,11 +337,13 @@ def _member(
 
 SCENARIOS = {
     "none": Scenario(),
-    "competition": Scenario(age=(0.43, 0.30, 0.27), male=0.61),
+    "competition": Scenario(age=COMPETITION_AGE, male=COMPETITION_MALE),
     "extreme": Scenario(age=(0.15, 0.25, 0.60), male=0.85),
     "weak": Scenario(heads=WEAK),
-    "weak-competition": Scenario(age=(0.43, 0.30, 0.27), male=0.61, heads=WEAK),
+    "weak-competition": Scenario(age=COMPETITION_AGE, male=COMPETITION_MALE, heads=WEAK),
     "harmful-view": Scenario(mirror=5.0),
-    "biased": Scenario(age=(0.43, 0.30, 0.27), male=0.61, bias=0.8),
+    "biased": Scenario(age=COMPETITION_AGE, male=COMPETITION_MALE, bias=0.8),
+    "alike-folds": Scenario(age=COMPETITION_AGE, male=COMPETITION_MALE, heads=ALIKE, fold_bias=0.0),
+    "older-old": Scenario(age=COMPETITION_AGE, male=COMPETITION_MALE, oldest=65),
     "broken": Scenario(older=3.0),
 }
