@@ -112,6 +112,7 @@ class Scenario:
         male: Share of men there.
         heads: Head -> its errors.
         mirror: What the second view's error is multiplied with, without the networks knowing.
+        mirror_younger: Years that people look younger in the second view.
         bias: Standard deviation, in nats, of each member's bias on each class.
         fold_bias: The same of what each fold's network adds to it.
         older: Years that people of the eval set look older than they are: this is not label shift.
@@ -123,6 +124,7 @@ class Scenario:
     male: float = TRAIN_MALE
     heads: Mapping[str, HeadModel] = field(default_factory=lambda: STRONG)
     mirror: float = 1.0
+    mirror_younger: float = 0.0
     bias: float = 0.15
     fold_bias: float = 0.1
     older: float = 0.0
@@ -200,7 +202,7 @@ def draw(scenario: Scenario, *, people: int = 600, eval_people: int = 300, membe
         members: M of each head; beyond six, kinds of members repeat.
         seed: Of everything that is drawn.
     """
-    trained, asked = (np.random.default_rng([seed, which]) for which in (0, 1))
+    trained, asked = stream(seed, 0), stream(seed, 1)
     known = draw_people(trained, people, TRAIN_AGE, TRAIN_MALE, "p")
     unknown = draw_people(asked, eval_people, scenario.age, scenario.male, "e", oldest=scenario.oldest)
     folds = deal(trained, known).repeat(len(SHOTS))
@@ -208,9 +210,14 @@ def draw(scenario: Scenario, *, people: int = 600, eval_people: int = 300, membe
     sides = []
     for which, who, fold_of in ((0, known, folds), (1, unknown, none)):
         truth = {head: who.truth(head) for head in CLASSES}
-        made = {head: _predicted(scenario, head, who, fold_of, members, [seed, which]) for head in CLASSES}
+        made = {head: _predicted(scenario, head, who, fold_of, members, seed, which) for head in CLASSES}
         sides.append(Side(who.names.repeat(len(SHOTS)), truth, made))
     return Draw(*sides)
+
+
+def stream(seed: int, *what: int) -> np.random.Generator:
+    """Random numbers for one purpose, independent of those for any other."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=what))
 
 
 def draw_people(
@@ -282,11 +289,11 @@ def _trained_mix(head: str) -> Array:
 
 
 def _predicted(
-    scenario: Scenario, head: str, who: People, folds: Indices, members: int, seed: list[int]
+    scenario: Scenario, head: str, who: People, folds: Indices, members: int, seed: int, side: int
 ) -> list[list[Predictions]]:
     """M times V predictions of a head."""
     model, which = scenario.heads[head], [*CLASSES].index(head)
-    rng = np.random.default_rng([*seed, which])
+    rng = stream(seed, side, which)
     seen = who.evidence(head)
     scale = _hardness(rng, model, who)
     seen = seen + model.shared * scale * errors(rng, len(seen), seen.shape[2], model.by_person)
@@ -296,7 +303,9 @@ def _predicted(
     truth = who.truth(head) if folds[0] >= 0 else folds
     found = []
     for number in range(members):
-        views = _member(scenario, head, seen, scale, folds, number, [*seed, which, number])
+        # the same for both sides: a member leans the same way out of fold and in the eval set
+        lean = stream(seed, 2, which, number).standard_normal((1 + FOLDS, len(CLASSES[head])))
+        views = _member(scenario, head, seen, scale, folds, number, lean, stream(seed, side, which, number))
         found.append([Predictions(ids, CLASSES[head], probs, folds, truth) for probs in views])
     return found
 
@@ -309,15 +318,18 @@ def _hardness(rng: np.random.Generator, model: HeadModel, who: People) -> Array:
 
 
 def _member(
-    scenario: Scenario, head: str, seen: Array, scale: Array, folds: Indices, number: int, seed: list[int]
+    scenario: Scenario,
+    head: str,
+    seen: Array,
+    scale: Array,
+    folds: Indices,
+    number: int,
+    lean: Array,
+    rng: np.random.Generator,
 ) -> list[Array]:
     """V times (N, C) probabilities of one member: out of fold by each row's network, else by the mean of all."""
     model, member = scenario.heads[head], MEMBERS[number % len(MEMBERS)]
-    # drawn apart from people, so that a member leans the same way out of fold and in the eval set
-    lean = np.random.default_rng([seed[0], 9, *seed[2:]])
-    bias = scenario.bias * lean.standard_normal(len(CLASSES[head]))
-    of_fold = scenario.fold_bias * lean.standard_normal((FOLDS, len(CLASSES[head])))
-    rng = np.random.default_rng(seed)
+    bias, of_fold = scenario.bias * lean[0], scenario.fold_bias * lean[1:]
 
     def drawn() -> Array:
         return errors(rng, len(seen), seen.shape[2], model.by_person)
@@ -326,11 +338,12 @@ def _member(
     deviation = model.believed(member)
     total: list[Array] = [np.zeros(1), np.zeros(1)]
     rounds = [of_fold[folds]] if folds[0] >= 0 else list(of_fold)  # (N, C), or K times (C,)
+    views = ((1.0, 0.0), (scenario.mirror, scenario.mirror_younger if head == "age" else 0.0))
     for leaning in rounds:
         by_network = evidence + model.network * scale * drawn()
-        for view, factor in enumerate((1.0, scenario.mirror)):
+        for view, (factor, younger) in enumerate(views):
             single = errors(rng, len(seen), seen.shape[2], 0.0)
-            at = by_network + factor * model.view * scale * single
+            at = by_network + factor * model.view * scale * single - younger
             total[view] = total[view] + posterior(head, at, deviation, member.temperature, bias + leaning) / len(rounds)
     return total
 
@@ -341,7 +354,7 @@ SCENARIOS = {
     "extreme": Scenario(age=(0.15, 0.25, 0.60), male=0.85),
     "weak": Scenario(heads=WEAK),
     "weak-competition": Scenario(age=COMPETITION_AGE, male=COMPETITION_MALE, heads=WEAK),
-    "harmful-view": Scenario(mirror=5.0),
+    "harmful-view": Scenario(mirror=5.0, mirror_younger=3.0),
     "biased": Scenario(age=COMPETITION_AGE, male=COMPETITION_MALE, bias=0.8),
     "alike-folds": Scenario(age=COMPETITION_AGE, male=COMPETITION_MALE, heads=ALIKE, fold_bias=0.0),
     "older-old": Scenario(age=COMPETITION_AGE, male=COMPETITION_MALE, oldest=65),

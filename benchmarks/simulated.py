@@ -134,7 +134,8 @@ def _fitted_vote(probs: Array, targets: Indices) -> Callable[[Array], Array]:
     members: list[Calibration] = [fit(member, targets) for member in probs]
 
     def mean(given: Array) -> Array:
-        return np.mean([calibrate(member) for calibrate, member in zip(members, given, strict=True)], axis=0)
+        each = [calibrate(member) for calibrate, member in zip(members, given, strict=True)]
+        return np.asarray(np.mean(each, axis=0))
 
     after = fit(mean(probs), targets)
     return lambda given: after(mean(given))
@@ -143,7 +144,7 @@ def _fitted_vote(probs: Array, targets: Indices) -> Callable[[Array], Array]:
 def composed(heads: Heads) -> Array:
     """(N, J) product of heads."""
     mask, gender, age = (heads[head] for head in CLASSES)
-    return np.einsum("nm,ng,na->nmga", mask, gender, age).reshape(len(mask), -1)
+    return np.asarray(np.einsum("nm,ng,na->nmga", mask, gender, age).reshape(len(mask), -1))
 
 
 def called(probs: Array, weights: Array) -> Indices:
