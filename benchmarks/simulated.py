@@ -223,6 +223,8 @@ def run_all(jobs: list[tuple[Any, ...]], n_processes: int) -> Iterator[list[Row]
     """The rows of each draw as it is done, each process with one thread."""
     from joblib import Parallel, delayed, parallel_config
 
+    from benchmarks.simulated import run_draw  # by name: what belongs to __main__ would be sent along, locks and all
+
     with parallel_config("loky", inner_max_num_threads=1):
         yield from Parallel(n_jobs=n_processes, return_as="generator_unordered")(
             delayed(run_draw)(*job) for job in jobs
