@@ -5,6 +5,7 @@ Legend: N samples, P persons, C classes, R rounds.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -41,13 +42,10 @@ class Draws:
 
     def times(self) -> Iterator[Array]:
         """How often each person is drawn, (r, P) for a few rounds at a time."""
-        rng = np.random.default_rng(self.seed)
-        most = max(1, CELLS // max(self.n_persons, 1))
-        for start in range(0, self.rounds, most):
-            times = np.empty((min(most, self.rounds - start), self.n_persons))
-            for row in times:
-                row[:] = np.bincount(rng.integers(self.n_persons, size=self.n_persons), minlength=self.n_persons)
-            yield times
+        if self.rounds * self.n_persons <= CELLS:
+            yield _kept(self.n_persons, self.rounds, self.seed)
+        else:
+            yield from _times(self.n_persons, self.rounds, self.seed)
 
     def sums(self, cells: Indices, n_cells: int, weights: Array | None = None) -> Array:
         """(R, n_cells) how much of each cell is drawn.
@@ -98,6 +96,24 @@ class Draws:
     def _drawn(self, by_person: Array) -> Array:
         """(R, ...) sums of (P, ...) over the people drawn."""
         return np.concatenate([times @ by_person for times in self.times()])
+
+
+def _times(n_persons: int, rounds: int, seed: int) -> Iterator[Array]:
+    rng = np.random.default_rng(seed)
+    most = max(1, CELLS // max(n_persons, 1))
+    for start in range(0, rounds, most):
+        times = np.empty((min(most, rounds - start), n_persons))
+        for row in times:
+            row[:] = np.bincount(rng.integers(n_persons, size=n_persons), minlength=n_persons)
+        yield times
+
+
+@lru_cache(maxsize=4)
+def _kept(n_persons: int, rounds: int, seed: int) -> Array:
+    """The draws of few people, which many scores are compared on."""
+    times = next(_times(n_persons, rounds, seed))
+    times.flags.writeable = False
+    return times
 
 
 def person_interval(

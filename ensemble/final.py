@@ -17,7 +17,8 @@ from ensemble.metrics import accuracy, macro_f1
 from ensemble.predictions import Array, Indices, Mask
 
 SIMPLE_FIRST = ("argmax", "plug-in", "logit-adjust", "head-bias")  # what auto chooses from; class-bias overfits
-ROUNDS = 1000
+ROUNDS = 1000  # of people drawn for intervals
+CHOICE_ROUNDS = 200  # for standard errors, which need fewer
 Fitted = TypeVar("Fitted")
 
 
@@ -29,6 +30,7 @@ class Scored:
         targets: (N,) true joint classes.
         folds: (N,) folds.
         draws: People drawn for intervals, the same for everything that is compared.
+        few: Fewer draws of them, for standard errors.
         weights: (N,) what each row counts: 1 as trained, new over old share of its class under another mix.
         sizes: H class counts.
     """
@@ -36,6 +38,7 @@ class Scored:
     targets: Indices
     folds: Indices
     draws: Draws
+    few: Draws
     weights: Array
     sizes: tuple[int, ...]
 
@@ -52,10 +55,15 @@ class Scored:
         """Macro F1 on some of the rows."""
         return macro_f1(self.targets[rows], labels[rows], self.n_classes, weights=self.weights[rows])
 
-    def drawn(self, labels: Indices, rows: Mask | None = None) -> Array:
-        """(R,) macro F1 when people are drawn; of some rows only, when a mask is given."""
-        weights = self.weights if rows is None else self.weights * rows
-        return self.draws.macro_f1(self.targets * self.n_classes + labels, self.n_classes, weights)
+    def drawn(self, labels: Indices) -> Array:
+        """(R,) macro F1 when people are drawn."""
+        return self.draws.macro_f1(self.targets * self.n_classes + labels, self.n_classes, self.weights)
+
+    def error(self, before: Indices, after: Indices, rows: Mask) -> float:
+        """Standard error, on some of the rows, of the difference in macro F1, people being drawn."""
+        cells, weights = self.targets * self.n_classes, self.weights * rows
+        one, other = (self.few.macro_f1(cells + labels, self.n_classes, weights) for labels in (before, after))
+        return float((other - one).std())
 
     def summary(self, labels: Indices) -> dict[str, Any]:
         """Macro F1 with its 95 % interval over people, accuracy, number of photos."""
@@ -136,23 +144,21 @@ def _simplest(fair: Mapping[str, Indices], scored: Scored, rows: Mask) -> str:
     """The first decoder that is within one standard error of the best."""
     if len(fair) == 1:
         return next(iter(fair))
-    drawn = {name: scored.drawn(labels, rows) for name, labels in fair.items()}
     points = {name: scored.score_of(labels, rows) for name, labels in fair.items()}
     best = max(points, key=lambda name: points[name])  # the first of equals
-    for name in fair:
-        if points[best] - points[name] <= float((drawn[best] - drawn[name]).std()):
+    for name, labels in fair.items():
+        if points[best] - points[name] <= scored.error(labels, fair[best], rows):
             return name
     return best
 
 
 def _trials(probs: Array, fair: Mapping[str, Indices], scored: Scored) -> dict[str, dict[str, float]]:
-    plain = probs.argmax(axis=1)
-    base = scored.drawn(plain)
+    plain, every = probs.argmax(axis=1), np.ones(len(probs), dtype=bool)
     return {
         name: {
             "macro_f1": scored.score(labels),
             "gain": scored.score(labels) - scored.score(plain),
-            "error": float((scored.drawn(labels) - base).std()),
+            "error": scored.error(plain, labels, every),
         }
         for name, labels in fair.items()
     }

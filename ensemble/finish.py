@@ -12,7 +12,7 @@ from ensemble.bootstrap import Draws
 from ensemble.chain import HeadVote
 from ensemble.choice import assembled
 from ensemble.combine import compose
-from ensemble.final import ROUNDS, Scored, cross_fit
+from ensemble.final import CHOICE_ROUNDS, ROUNDS, Scored, cross_fit
 from ensemble.late import Late, LateChoices, Table, fit_late
 from ensemble.predictions import Array, EnsembleError, Indices, Names, Predictions
 
@@ -57,8 +57,8 @@ class Rows:
 
     def scored(self) -> Scored:
         """Their truth, and people drawn for intervals."""
-        draws = Draws.of(self.persons, rounds=ROUNDS)
-        return Scored(self.joint.targets, self.joint.folds, draws, np.ones(len(self.persons)), self.sizes)
+        many, few = (Draws.of(self.persons, rounds=rounds) for rounds in (ROUNDS, CHOICE_ROUNDS))
+        return Scored(self.joint.targets, self.joint.folds, many, few, np.ones(len(self.persons)), self.sizes)
 
 
 def table_of(ids: Names, heads: Sequence[Predictions], direct: Predictions | None, groups: Names | None) -> Table:

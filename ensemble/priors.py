@@ -80,8 +80,8 @@ def em(probs: Array, targets: Indices, unlabelled: Array) -> Array:
         unlabelled: (E, C) probabilities of the photos to predict.
     """
     likelihood = likelihoods(probs, targets, unlabelled)
-    there = likelihood.any(axis=0)
-    mix = np.zeros(len(there))
+    there = np.flatnonzero(likelihood.any(axis=0))
+    mix = np.zeros(likelihood.shape[1])
     mix[there] = mixture_weights([np.maximum(likelihood[:, there].T, FLOOR)])
     return mix
 

@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ensemble.bootstrap import Draws
-from ensemble.metrics import macro_f1
 from ensemble.predictions import Array, EnsembleError, Indices, Mask, Names
-from ensemble.priors import ESTIMATORS, Estimator, class_means, corrected, mix_of, require_mix
+from ensemble.priors import ESTIMATORS, Estimator, class_means, mix_of, require_mix
 
 FEWEST_PHOTOS = 100  # to predict
 FEWEST_PEOPLE = 10  # out-of-fold, of each class
@@ -176,24 +174,6 @@ def squared_length(moved: Array, draws: Array) -> float:
     spread = np.cov(draws[:, 1:].T).reshape(len(moved) - 1, len(moved) - 1)  # the first class follows from the others
     spread = spread + LEAST_VARIANCE * np.eye(len(spread))
     return float(moved[1:] @ np.linalg.solve(spread, moved[1:]))
-
-
-def pays(probs: Array, targets: Indices, persons: Names, ratio: Array, *, rounds: int = 200) -> tuple[float, float]:
-    """What a correction gains in macro F1 on known rows that are re-weighted to the new mix, and its standard error.
-
-    Args:
-        probs: (N, C) cross-fitted out-of-fold probabilities in the mix of training.
-        targets: (N,) true classes.
-        persons: (N,) who is in the photo; people are drawn, the same before and after.
-        ratio: (C,) new over old share of each class.
-        rounds: Of the draws.
-    """
-    n_classes, weights = probs.shape[1], ratio[targets]
-    draws = Draws.of(persons, rounds=rounds)
-    labels = probs.argmax(axis=1), corrected(probs, ratio).argmax(axis=1)
-    before, after = (macro_f1(targets, called, n_classes, weights) for called in labels)
-    base, moved = (draws.macro_f1(targets * n_classes + called, n_classes, weights) for called in labels)
-    return after - before, float((moved - base).std())
 
 
 def _doubt(known: Known, length: float) -> str:
