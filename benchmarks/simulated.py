@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=600, help="out of fold; the eval set has half as many")
     parser.add_argument("--members", type=int, default=3, help="of each head")
     parser.add_argument("--jobs", type=int, default=1, help="draws at the same time")
+    parser.add_argument("--steps", nargs="+", choices=WAYS, default=list(WAYS), metavar="STEP", help="; ".join(WAYS))
     parser.add_argument(
         "--csv", type=Path, required=True, help="where rows are kept; a second run adds what is missing"
     )
