@@ -2,13 +2,14 @@
 
 For every scenario and seed, people and networks are drawn (see `people_model`), each way answers the eval set, and its
 macro F1 over the 18 classes is written to a CSV file; what stands there already is not run again.
+"optimism" is what a way claims minus what it gets; "in true mix" the same of its out-of-fold labels re-weighted to the
+eval set's true mix.
 
     python -m benchmarks.simulated --seeds 20 --csv simulated.csv
     python -m benchmarks.simulated --seeds 20 --scenario competition --people 1800 --csv simulated.csv
+    python -m benchmarks.simulated --seeds 5 --steps plain chain --csv simulated.csv
 
 The references are out of a user's reach: they are told the eval set's true class mix, head by head.
-
-Legend: N out-of-fold rows, E eval rows, C classes of a head, J joint classes, M members, V views.
 """
 
 from __future__ import annotations
@@ -16,157 +17,21 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.people_model import CLASSES, SCENARIOS, SIZES, Draw, draw
-from ensemble.calibration import CALIBRATIONS, Calibration
-from ensemble.metrics import macro_f1
-from ensemble.plug_in import plug_in
-from ensemble.predictions import Array, Indices, Predictions
-from ensemble.priors import corrected, mix_of
+from benchmarks.people_model import draw
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.ways import CALIBRATED, CORRECTED, PLAIN, WAYS, Case, Outcome
+from ensemble.predictions import Array
 
 COLUMNS = ("scenario", "people", "members", "seed", "step", "test", "estimate", "oracle", "moved", "unmoved", "seconds")
 KEY = COLUMNS[:5]
-PLAIN, CALIBRATED, CORRECTED = "plain", "calibrated", "calibrated + true mix"
 EQUAL = 0.002  # of macro F1: less is neither gain nor harm
-J = int(np.prod(SIZES))
 Row = dict[str, Any]
-Heads = dict[str, Array]  # head -> (N, C) or (E, C)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one way to answers came to.
-
-    Attributes:
-        test: Macro F1 on the eval set.
-        estimate: Macro F1 that it claims, from out-of-fold rows.
-        oracle: Macro F1 of its out-of-fold labels, re-weighted to the eval set's true mix.
-        moved: Whether it corrected for another mix; None where there was no such decision.
-        unmoved: What ``test`` is without the correction; None where there was no such decision.
-    """
-
-    test: float
-    estimate: float
-    oracle: float
-    moved: bool | None = None
-    unmoved: float | None = None
-
-
-@dataclass(frozen=True, eq=False)  # no slots: votes are computed when first asked for, and kept
-class Case:
-    """A draw, with what several ways look at.
-
-    Attributes:
-        drawn: The draw.
-    """
-
-    drawn: Draw
-
-    @cached_property
-    def ratios(self) -> dict[str, Array]:
-        """Head -> (C,) true share in the eval set over share in training."""
-        mixes = (
-            {head: mix_of(side.truth[head], len(CLASSES[head])) for head in CLASSES}
-            for side in (self.drawn.eval, self.drawn.oof)
-        )
-        new, old = mixes
-        return {head: new[head] / np.maximum(old[head], 1 / len(self.drawn.oof.persons)) for head in CLASSES}
-
-    @cached_property
-    def weights(self) -> Array:
-        """(N,) what out-of-fold rows count in the eval set's true mix, heads taken as independent."""
-        truth = self.drawn.oof.truth
-        made: Array = np.prod([self.ratios[head][truth[head]] for head in CLASSES], axis=0)
-        return made
-
-    @cached_property
-    def plain(self) -> tuple[Heads, Heads]:
-        """Plain averages over members and views: out of fold, and of the eval set."""
-        sides = (self.drawn.oof, self.drawn.eval)
-        oof, test = ({head: stacked(s.members[head]).mean(axis=(0, 1)) for head in CLASSES} for s in sides)
-        return oof, test
-
-    @cached_property
-    def calibrated(self) -> tuple[Heads, Heads]:
-        """The same with a temperature for each member and for each head's vote, cross-fitted out of fold."""
-        both = {
-            head: calibrated_vote(*(s.members[head] for s in (self.drawn.oof, self.drawn.eval))) for head in CLASSES
-        }
-        return {head: oof for head, (oof, _) in both.items()}, {head: test for head, (_, test) in both.items()}
-
-    def in_true_mix(self, heads: Heads) -> Heads:
-        """Probabilities moved to the eval set's true mix."""
-        return {head: corrected(probs, self.ratios[head]) for head, probs in heads.items()}
-
-    def outcome(self, oof: Indices, test: Indices, *, knows_mix: bool) -> Outcome:
-        """The scores of (N,) and (E,) labels."""
-        truth = self.drawn.oof.joint
-        oracle = macro_f1(truth, oof, J, weights=self.weights)
-        estimate = oracle if knows_mix else macro_f1(truth, oof, J)
-        return Outcome(macro_f1(self.drawn.eval.joint, test, J), estimate, oracle)
-
-
-def stacked(members: list[list[Predictions]]) -> Array:
-    """(M, V, N, C) probabilities."""
-    return np.stack([[view.probs for view in views] for views in members])
-
-
-def calibrated_vote(oof: list[list[Predictions]], test: list[list[Predictions]]) -> tuple[Array, Array]:
-    """(N, C) and (E, C): views averaged, members calibrated and averaged, and the mean calibrated."""
-    known, unknown = stacked(oof).mean(axis=1), stacked(test).mean(axis=1)
-    targets, folds = oof[0][0].targets, oof[0][0].folds
-    made = np.empty_like(known[0])
-    for fold in np.unique(folds):
-        kept = folds != fold
-        made[~kept] = _fitted_vote(known[:, kept], targets[kept])(known[:, ~kept])
-    return made, _fitted_vote(known, targets)(unknown)
-
-
-def _fitted_vote(probs: Array, targets: Indices) -> Callable[[Array], Array]:
-    fit = CALIBRATIONS["temperature"]
-    members: list[Calibration] = [fit(member, targets) for member in probs]
-
-    def mean(given: Array) -> Array:
-        each = [calibrate(member) for calibrate, member in zip(members, given, strict=True)]
-        return np.asarray(np.mean(each, axis=0))
-
-    after = fit(mean(probs), targets)
-    return lambda given: after(mean(given))
-
-
-def composed(heads: Heads) -> Array:
-    """(N, J) product of heads."""
-    mask, gender, age = (heads[head] for head in CLASSES)
-    return np.asarray(np.einsum("nm,ng,na->nmga", mask, gender, age).reshape(len(mask), -1))
-
-
-def called(probs: Array, weights: Array) -> Indices:
-    """(N,) most probable classes."""
-    labels: Indices = probs.argmax(axis=1)
-    return labels
-
-
-def reference(
-    votes: Callable[[Case], tuple[Heads, Heads]], decode: Callable[[Array, Array], Indices], *, knows_mix: bool
-) -> Callable[[Case], Outcome]:
-    """A way that averages heads in one of two ways, moves them to the true mix or not, and decodes."""
-
-    def run(case: Case) -> Outcome:
-        oof, test = votes(case)
-        if knows_mix:
-            oof, test = case.in_true_mix(oof), case.in_true_mix(test)
-        weights = case.weights if knows_mix else np.ones(len(case.weights))
-        labels = decode(composed(oof), weights), decode(composed(test), np.ones(len(case.drawn.eval.persons)))
-        return case.outcome(*labels, knows_mix=knows_mix)
-
-    return run
 
 
 def chain_scores(case: Case, steps: Iterable[str]) -> Iterator[tuple[str, Outcome, float]]:
@@ -212,11 +77,12 @@ def append_rows(file: Path, rows: list[Row]) -> None:
 def missing(done: Iterable[Row], scenarios: Iterable[str], given: argparse.Namespace) -> list[tuple[Any, ...]]:
     """Arguments of `run_draw` for what is not done yet."""
     there = {tuple(str(row[name]) for name in KEY) for row in done}
-    wanted = ((name, given.people, given.members, seed) for seed in range(given.seeds) for name in scenarios)
-    lacking = (
-        (*draw_of, [step for step in WAYS if tuple(map(str, (*draw_of, step))) not in there]) for draw_of in wanted
-    )
-    return [each for each in lacking if each[-1]]
+
+    def lacking(*drawn: Any) -> list[str]:
+        return [step for step in given.steps if tuple(map(str, (*drawn, step))) not in there]
+
+    wanted = [(name, given.people, given.members, seed) for seed in range(given.seeds) for name in scenarios]
+    return [(*drawn, steps) for drawn in wanted if (steps := lacking(*drawn))]
 
 
 def run_all(jobs: list[tuple[Any, ...]], n_processes: int) -> Iterator[list[Row]]:
@@ -281,17 +147,6 @@ def _signed(values: Array) -> str:
     return f"{mean:+.4f} +- {error:.4f}"
 
 
-# the first is what others are compared with
-WAYS: dict[str, Callable[[Case], Outcome]] = {
-    PLAIN: reference(lambda case: case.plain, called, knows_mix=False),
-    CALIBRATED: reference(lambda case: case.calibrated, called, knows_mix=False),
-    "calibrated + plug-in": reference(lambda case: case.calibrated, plug_in, knows_mix=False),
-    "plain + true mix": reference(lambda case: case.plain, called, knows_mix=True),
-    CORRECTED: reference(lambda case: case.calibrated, called, knows_mix=True),
-    "calibrated + true mix + plug-in": reference(lambda case: case.calibrated, plug_in, knows_mix=True),
-}
-
-
 def main() -> None:
     """Run what is missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -300,6 +155,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=600, help="out of fold; the eval set has half as many")
     parser.add_argument("--members", type=int, default=3, help="of each head")
     parser.add_argument("--jobs", type=int, default=1, help="draws at the same time")
+    parser.add_argument("--steps", nargs="+", choices=WAYS, default=list(WAYS), metavar="STEP", help="; ".join(WAYS))
     parser.add_argument(
         "--csv", type=Path, required=True, help="where rows are kept; a second run adds what is missing"
     )

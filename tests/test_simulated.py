@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import simulated
-from benchmarks.people_model import (
+from benchmarks import simulated, ways
+from benchmarks.people_model import Side, draw, draw_people, errors, posterior
+from benchmarks.scenarios import (
     AGE_SHARES,
     CLASSES,
     FOLDS,
@@ -29,11 +30,6 @@ from benchmarks.people_model import (
     HeadModel,
     MemberModel,
     Scenario,
-    Side,
-    draw,
-    draw_people,
-    errors,
-    posterior,
 )
 from ensemble.bootstrap import gain
 from ensemble.calibration import CALIBRATIONS
@@ -230,24 +226,24 @@ def test_what_networks_believe_of_their_errors_is_true_on_average() -> None:
 
 
 @pytest.fixture(scope="module")
-def case() -> simulated.Case:
-    return simulated.Case(draw(SCENARIOS["competition"], people=60, eval_people=60, members=2, seed=0))
+def case() -> ways.Case:
+    return ways.Case(draw(SCENARIOS["competition"], people=60, eval_people=60, members=2, seed=0))
 
 
-def test_weights_bring_out_of_fold_rows_to_the_true_mix(case: simulated.Case) -> None:
+def test_weights_bring_out_of_fold_rows_to_the_true_mix(case: ways.Case) -> None:
     for head, truth in case.drawn.oof.truth.items():
         # gender and age are not quite independent among 60 people, so their product only nearly is the mix
         found = np.bincount(truth, case.weights, minlength=len(CLASSES[head])) / case.weights.sum()
         np.testing.assert_allclose(found, mix_of(case.drawn.eval.truth[head], len(CLASSES[head])), atol=0.15)
 
 
-def test_joint_probabilities_stand_where_joint_classes_do(case: simulated.Case) -> None:
+def test_joint_probabilities_stand_where_joint_classes_do(case: ways.Case) -> None:
     certain = {head: np.eye(len(CLASSES[head]))[truth] for head, truth in case.drawn.eval.truth.items()}
-    np.testing.assert_array_equal(simulated.composed(certain).argmax(axis=1), case.drawn.eval.joint)
-    assert simulated.J == np.prod(SIZES) == 18
+    np.testing.assert_array_equal(ways.composed(certain).argmax(axis=1), case.drawn.eval.joint)
+    assert ways.J == np.prod(SIZES) == 18
 
 
-def test_perfect_labels_score_one_and_are_no_optimism(case: simulated.Case) -> None:
+def test_perfect_labels_score_one_and_are_no_optimism(case: ways.Case) -> None:
     present = [np.unique(side.joint) for side in (case.drawn.oof, case.drawn.eval)]
     outcome = case.outcome(case.drawn.oof.joint, case.drawn.eval.joint, knows_mix=False)
     assert outcome.estimate == outcome.oracle == pytest.approx(len(present[0]) / 18)
@@ -262,29 +258,29 @@ def test_calibration_of_a_fold_does_not_look_at_it() -> None:
         [type(view)(view.ids, view.classes, view.probs, view.folds, targets) for view in views]
         for views in oof.oof.members["gender"]
     ]
-    honest, _ = simulated.calibrated_vote(oof.oof.members["gender"], oof.eval.members["gender"])
-    told, _ = simulated.calibrated_vote(lied, oof.eval.members["gender"])
+    honest, _ = ways.calibrated_vote(oof.oof.members["gender"], oof.eval.members["gender"])
+    told, _ = ways.calibrated_vote(lied, oof.eval.members["gender"])
     np.testing.assert_array_equal(honest[folds == 1], told[folds == 1])
     assert (honest[folds != 1] != told[folds != 1]).any()
 
 
 def test_a_second_run_adds_only_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "rows.csv"
-    given = argparse.Namespace(people=20, members=1, seeds=2)
-    some = list(simulated.WAYS)[:2]
+    given = argparse.Namespace(people=20, members=1, seeds=2, steps=list(ways.WAYS))
+    some = list(ways.WAYS)[:2]
     simulated.append_rows(file, simulated.run_draw("none", 20, 1, 0, some))
     before = file.read_text()
     file.write_text(before + "none,20,1,1,pla")  # as if killed while writing
     assert len(simulated.read_rows(file)) == 2
     jobs = simulated.missing(simulated.read_rows(file), ["none"], given)
-    assert [(job[3], job[4]) for job in jobs] == [(0, list(simulated.WAYS)[2:]), (1, list(simulated.WAYS))]
+    assert [(job[3], job[4]) for job in jobs] == [(0, list(ways.WAYS)[2:]), (1, list(ways.WAYS))]
     for job in jobs:
         simulated.append_rows(file, simulated.run_draw(*job))
     assert file.read_text().startswith(before)
     rows = simulated.read_rows(file)
     assert not simulated.missing(rows, ["none"], given)
     keys = [tuple(row[name] for name in simulated.KEY) for row in rows]
-    assert len(set(keys)) == len(keys) == 2 * len(simulated.WAYS)
+    assert len(set(keys)) == len(keys) == 2 * len(ways.WAYS)
 
 
 def row(scenario: str, step: str, seed: int, **values: float | str) -> simulated.Row:
@@ -300,9 +296,9 @@ def test_a_safeguard_is_right_where_it_gains_or_spares_harm(
     moved: int, test: float, unmoved: float, true_gain: float, right: int
 ) -> None:
     rows = [
-        row("none", simulated.PLAIN, 0, test=0.5),
-        row("none", simulated.CALIBRATED, 0, test=0.5),
-        row("none", simulated.CORRECTED, 0, test=0.5 + true_gain),
+        row("none", ways.PLAIN, 0, test=0.5),
+        row("none", ways.CALIBRATED, 0, test=0.5),
+        row("none", ways.CORRECTED, 0, test=0.5 + true_gain),
         row("none", "chain", 0, test=test, moved=str(moved), unmoved=unmoved),
     ]
     lines = list(simulated.table(rows, ["none"]))
