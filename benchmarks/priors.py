@@ -158,7 +158,7 @@ def measured(case: Case, seed: int) -> Iterator[tuple[str, float]]:
     verdict = judge(case.probs, known.targets, persons, case.answers, rounds=ROUNDS, seed=seed)
     rows = Known(case.probs, known.targets, known.persons)
     rng = np.random.default_rng(seed)
-    wrong = errors(ESTIMATORS["bbse-soft"], rows, soft, len(case.answers), rounds=ROUNDS, rng=rng)
+    wrong = errors(ESTIMATORS["bbse-soft"], rows, soft, n_photos=len(case.answers), rounds=ROUNDS, rng=rng)
     length = squared_length(soft - train, wrong)
     noise = float(chdtri(n_classes - 1, 0.05))
     refused = total_variation(found["em"], soft) > FAR and squared_length(found["em"] - soft, wrong) > noise
@@ -171,7 +171,7 @@ def measured(case: Case, seed: int) -> Iterator[tuple[str, float]]:
     yield "gain judge+pays 1se", gain(verdict.used) if saved > error else 0.0
     yield "gain em if not refused", 0.0 if refused else gain(found["em"])
     yield "% em refused", 100.0 * refused
-    yield "% not apart", 100.0 * ("hardly" in verdict.reason)
+    yield "% unsure", 100.0 * ("badly" in verdict.reason)
     yield "% noise", 100.0 * ("within" in verdict.reason)
     yield "% truth in region", 100.0 * (squared_length(soft - truth, wrong) < noise)
     yield "% right", 100.0 * (gain(soft) <= 0.5 if verdict.reason else gain(verdict.used) >= -0.5)
