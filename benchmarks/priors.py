@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -51,21 +50,13 @@ class World(NamedTuple):
 WORLDS = {"alone": World(1, 0.0, 1.0), "averaged": World(5, 0.7, 1.0), "blurred": World(1, 0.0, 1.35)}
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A head of a given sharpness.
+class Head(NamedTuple):
+    """A head of a given sharpness."""
 
-    Attributes:
-        name: ``age`` or ``gender``.
-        sharpness: In words.
-        places: (C,) where its classes lie, in standard deviations of the error.
-        mix: (C,) mix of training.
-    """
-
-    name: str
+    name: str  # age or gender
     sharpness: str
-    places: Array
-    mix: Array
+    places: Array  # (C,) where its classes lie, in standard deviations of the error
+    mix: Array  # (C,) mix of training
 
     def probs(self, seen: Array, own: float, bias: Array) -> Array:
         """(N, C) probabilities of (N,) numbers."""
