@@ -6,7 +6,7 @@ Legend: N out-of-fold rows, E eval rows, C classes of a head, J joint classes, M
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.people_model import Draw
 from benchmarks.scenarios import CLASSES, SIZES, VIEWS
 from ensemble.calibration import CALIBRATIONS, Calibration
-from ensemble.chain import HeadMembers
+from ensemble.chain import HeadChoices, HeadMembers
 from ensemble.line import Choices, run_chain
 from ensemble.members import Members
 from ensemble.metrics import macro_f1
@@ -190,6 +190,9 @@ def chain(choices: Choices) -> Way:
     return run
 
 
+VOTE = HeadChoices(calibration="none", weights="uniform", view_weights="equal")
+ALONE = Choices(prior="none", decoder="argmax")
+
 # the first is what others are compared with
 WAYS: dict[str, Way] = {
     PLAIN: reference(lambda case: case.plain, called, knows_mix=False),
@@ -201,4 +204,12 @@ WAYS: dict[str, Way] = {
     "chain, heads": chain(Choices(prior="none", decoder="argmax")),
     "chain, prior": chain(Choices(decoder="argmax")),
     "chain": chain(Choices()),
+    "chain: calibration": chain(replace(ALONE, heads=replace(VOTE, calibration="auto"))),
+    "chain: + views": chain(replace(ALONE, heads=replace(VOTE, calibration="auto", view_weights="auto"))),
+    "chain, no mix": chain(Choices(prior="none")),
+    "chain, full correction": chain(Choices(prior="bbse-soft")),
+    "chain, em": chain(Choices(prior="em")),
+    "chain, class-bias": chain(Choices(decoder="class-bias")),
+    "chain, head-bias": chain(Choices(decoder="head-bias")),
+    "chain, equal weights": chain(Choices(heads=HeadChoices(weights="uniform"))),
 }

@@ -12,11 +12,11 @@ import numpy as np
 
 from ensemble.bootstrap import Draws
 from ensemble.choice import Key, assembled, keys, rows_for
-from ensemble.decoding import DECODERS, Decoder
+from ensemble.decoding import DECODERS, LOOKS_AT_TARGETS, Decoder
 from ensemble.metrics import accuracy, macro_f1
 from ensemble.predictions import Array, Indices, Mask
 
-SIMPLE_FIRST = ("argmax", "plug-in", "logit-adjust", "head-bias")  # what auto chooses from; class-bias overfits
+CANDIDATES = ("argmax", "plug-in", "logit-adjust", "head-bias")  # what auto chooses from; class-bias overfits
 ROUNDS = 1000  # of people drawn for intervals
 CHOICE_ROUNDS = 200  # for standard errors, which need fewer
 Fitted = TypeVar("Fitted")
@@ -106,20 +106,21 @@ class Decoded:
 
 
 def decode(probs: Array, scored: Scored, asked: str) -> Decoded:
-    """Labels of (N, J) probabilities by the decoder that was asked for, or by the simplest that is as good as the best.
+    """Labels of (N, J) probabilities by the decoder that was asked for, or by the one that pays.
 
-    ``auto`` is the rule of one standard error of Breiman et al. 1984: of the decoders whose cross-fitted macro F1 is
-    within one standard error (paired, people drawn) of the best, the simplest. For each fold the others' rows decide.
+    ``auto`` takes the better of those that fit nothing. One that is fitted on labels takes its place when its
+    cross-fitted macro F1 is more than one standard error higher (paired, people drawn): the rule of Breiman et al. 1984
+    towards the simpler. For each fold the others' rows decide.
 
     Args:
         probs: (N, J) joint probabilities.
         scored: The rows' truth and weight.
         asked: Key of ``DECODERS``, or ``auto``.
     """
-    names = SIMPLE_FIRST if asked == "auto" else (asked,)
+    names = CANDIDATES if asked == "auto" else (asked,)
     fits = {name: _fits(name, probs, scored) for name in names}
     fair = {name: _fair(by_key, probs, scored) for name, by_key in fits.items()}
-    chosen = {key: _simplest(fair, scored, rows_for(key, scored.folds)) for key in keys(scored.folds)}
+    chosen = {key: _best(fair, scored, rows_for(key, scored.folds)) for key in keys(scored.folds)}
     labels = assembled({key: fair[name] for key, name in chosen.items()}, scored.folds)
     name = chosen[None]
     return Decoded(
@@ -140,16 +141,14 @@ def _fair(fits: Mapping[Key, Decoder], probs: Array, scored: Scored) -> Indices:
     return assembled(parts, scored.folds)
 
 
-def _simplest(fair: Mapping[str, Indices], scored: Scored, rows: Mask) -> str:
-    """The first decoder that is within one standard error of the best."""
-    if len(fair) == 1:
-        return next(iter(fair))
+def _best(fair: Mapping[str, Indices], scored: Scored, rows: Mask) -> str:
+    """The better decoder that fits nothing, unless one that was fitted on labels exceeds it by a standard error."""
     points = {name: scored.score_of(labels, rows) for name, labels in fair.items()}
-    best = max(points, key=lambda name: points[name])  # the first of equals
-    for name, labels in fair.items():
-        if points[best] - points[name] <= scored.error(labels, fair[best], rows):
-            return name
-    return best
+    ordered = sorted(fair, key=lambda name: -points[name])  # stable: the first of equals
+    free = next((name for name in ordered if name not in LOOKS_AT_TARGETS), ordered[0])
+    if ordered[0] == free or points[ordered[0]] - points[free] > scored.error(fair[free], fair[ordered[0]], rows):
+        return ordered[0]
+    return free
 
 
 def _trials(probs: Array, fair: Mapping[str, Indices], scored: Scored) -> dict[str, dict[str, float]]:

@@ -1,4 +1,7 @@
-"""The class mix of the eval set, and whether moving there pays: found from unlabelled probabilities, head by head.
+"""The class mix of the eval set, found from unlabelled probabilities, head by head.
+
+It is estimated from the plain vote: photos to predict are means over the networks of all folds, out-of-fold ones are of
+one network, and only what is linear in the probabilities is alike on both sides. A calibration is not.
 
 Legend: N samples, H heads, C classes of a head, J joint classes, E photos to predict.
 """
@@ -8,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ensemble.chain import HeadVote
+from ensemble.chain import STEPS, HeadVote
 from ensemble.final import Scored, outer
 from ensemble.predictions import Array, EnsembleError, Names
 from ensemble.shift import Shift, given_mix, judge
@@ -85,10 +88,10 @@ def _of_head(vote: HeadVote, estimator: str, given: Mapping[str, Sequence[float]
     targets = vote.fair.targets[known]
     if name in given:
         return {name: given_mix(name, targets, len(vote.fair.classes), given[name])}
-    if vote.test is None or estimator == "none":
+    if vote.plain_test is None or estimator == "none":
         return {}
-    persons = vote.members.persons[known]
-    return {name: judge(vote.fair.probs[known], targets, persons, vote.test.probs, estimator=estimator)}
+    persons, plain = vote.members.persons[known], vote.steps[STEPS[0]].probs[known]
+    return {name: judge(plain, targets, persons, vote.plain_test.probs, estimator=estimator)}
 
 
 def under(trained: Scored, ratio: Array) -> Scored:

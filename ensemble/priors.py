@@ -72,15 +72,21 @@ def em(probs: Array, targets: Indices, unlabelled: Array) -> Array:
     weights of a mixture, and is solved as that.
 
     It takes the probabilities at their word, so they are first calibrated with a bias for each class, as the same paper
-    asks for. The factors after that undo the calibration's ridge: photos in the mix of training are estimated to be.
+    asks for.
 
     Args:
         probs: (N, C) out-of-fold probabilities.
         targets: (N,) true classes.
         unlabelled: (E, C) probabilities of the photos to predict.
     """
+    calibrated = bias_corrected(probs, targets)
+    return most_likely(calibrated(probs), targets, calibrated(unlabelled))
+
+
+def most_likely(probs: Array, targets: Indices, unlabelled: Array) -> Array:
+    """(C,) what `em` finds of probabilities that are calibrated already."""
     likelihood = likelihoods(probs, targets, unlabelled)
-    there = np.flatnonzero(likelihood.any(axis=0))
+    there = likelihood.max(axis=0) > 0
     mix = np.zeros(likelihood.shape[1])
     mix[there] = mixture_weights([np.maximum(likelihood[:, there].T, FLOOR)])
     return mix
@@ -89,15 +95,19 @@ def em(probs: Array, targets: Indices, unlabelled: Array) -> Array:
 def likelihoods(probs: Array, targets: Indices, unlabelled: Array) -> Array:
     """(E, C) how likely each photo is among those of each class, but for a factor of the photo.
 
-    A class without out-of-fold rows has zeros: of it nothing is known. Arguments as in `em`.
+    Probabilities are first made right in the large: photos like those out-of-fold are then most likely in their mix.
+    A class without out-of-fold rows has zeros: of it nothing is known.
+
+    Args:
+        probs: (N, C) calibrated out-of-fold probabilities.
+        targets: (N,) true classes.
+        unlabelled: (E, C) calibrated probabilities of the photos to predict.
     """
     trained = mix_of(targets, probs.shape[1])
     there = np.flatnonzero(trained)
-    known, shown = (corrected(given[:, there], np.ones(len(there))) for given in (probs, unlabelled))
-    calibrated = bias_corrected(known, np.searchsorted(there, targets))
-    ratio = right_in_the_large(calibrated(known), trained[there])
+    ratio = right_in_the_large(probs[:, there], trained[there])
     made = np.zeros(unlabelled.shape)
-    made[:, there] = corrected(calibrated(shown), ratio) / trained[there]
+    made[:, there] = corrected(unlabelled[:, there], ratio) / trained[there]
     return made
 
 

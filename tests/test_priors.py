@@ -16,6 +16,7 @@ from ensemble.priors import (
     em,
     likelihoods,
     mix_of,
+    most_likely,
     require_mix,
     right_in_the_large,
 )
@@ -44,7 +45,8 @@ def model(seed: int, mix: Array, n: int) -> tuple[Array, Indices]:
 def posterior(seen: Array, mix: Array) -> Array:
     """The exact probabilities of the model: Bayes' theorem."""
     likelihood = np.exp(-0.5 * (seen[:, None] - PLACES) ** 2)
-    return likelihood * mix / (likelihood @ mix)[:, None]
+    probs: Array = likelihood * mix / (likelihood @ mix)[:, None]
+    return probs
 
 
 @given(seed=SEEDS, n_classes=CLASSES)
@@ -118,10 +120,10 @@ def test_soft_bbse_does_not_mind_that_networks_are_averaged(seed: int) -> None:
 
 
 @given(seed=SEEDS, n_classes=CLASSES)
-def test_em_is_a_fixed_point_of_expectation_maximisation(seed: int, n_classes: int) -> None:
+def test_em_ends_at_a_fixed_point_of_expectation_maximisation(seed: int, n_classes: int) -> None:
     probs, targets = drawn_rows(seed, n_classes)
     shown, _ = drawn_rows(seed + 1, n_classes, 200)
-    likelihood, mix = likelihoods(probs, targets, shown), em(probs, targets, shown)
+    likelihood, mix = likelihoods(probs, targets, shown), most_likely(probs, targets, shown)
     joint = likelihood * mix
     again = (joint / joint.sum(axis=1, keepdims=True)).mean(axis=0)  # equation 2.9
     np.testing.assert_allclose(again, mix, atol=1e-4)
@@ -131,7 +133,7 @@ def test_em_is_a_fixed_point_of_expectation_maximisation(seed: int, n_classes: i
 def test_em_is_the_maximum_of_the_likelihood(seed: int, n_classes: int) -> None:
     probs, targets = drawn_rows(seed, n_classes)
     shown, _ = drawn_rows(seed + 1, n_classes, 200)
-    likelihood, mix = likelihoods(probs, targets, shown), em(probs, targets, shown)
+    likelihood, mix = likelihoods(probs, targets, shown), most_likely(probs, targets, shown)
     best = max(float(np.log(likelihood @ tried).mean()) for tried in simplex(n_classes, 40))
     assert float(np.log(likelihood @ mix).mean()) >= best - 1e-7
 
