@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,10 +79,8 @@ def with_photos(heads: tuple[HeadMembers, ...], seed: int = 1) -> list[HeadMembe
     ]
 
 
-def run(
-    members: object, direct: HeadMembers | None = None, /, groups: dict[str, str] | None = None, **asked: object
-) -> Outcome:
-    return run_chain(members, direct, JOINT.classes, Choices(**asked), groups)  # type: ignore[arg-type]
+def run(members: Any, direct: HeadMembers | None = None, /, groups: Any = None, **asked: Any) -> Outcome:
+    return run_chain(members, direct, JOINT.classes, Choices(**asked), groups)
 
 
 def f1(truth: Array, labels: Indices) -> float:
@@ -130,11 +129,12 @@ def test_the_plain_chain_is_the_product_of_mean_probabilities(seed: int) -> None
     means = [all_probs(head).mean(axis=0) for head in made]
     joint = np.einsum("na,nb,nc->nabc", *means).reshape(-1, 18)
     labels = joint.argmax(axis=1)
-    for asked in ({}, {"heads": PLAIN, "prior": "none", "decoder": "argmax"}):
+    plain: list[dict[str, Any]] = [{}, {"heads": PLAIN, "prior": "none", "decoder": "argmax"}]
+    for asked in plain:
         outcome = run(with_photos(made), **asked)
         steps = {step.name: step for step in outcome.steps}
         assert np.array_equal(outcome.oof.targets, np.ravel_multi_index(tuple(truth), SIZES))
-        assert np.array_equal(steps["vote"].trained, labels)
+        assert np.array_equal(steps["vote"].moved, labels)
         info = describe(outcome, VIEWS, Choices(), {})
         assert info["steps"][0]["as_trained"] == pytest.approx(f1(truth, labels))
     np.testing.assert_allclose(outcome.oof.probs, joint, atol=1e-12)
@@ -241,7 +241,7 @@ def test_the_mix_of_training_given_changes_nothing() -> None:
         for name, size, targets in zip(NAMES, SIZES, truth, strict=True)
     }
     for decoder in ("argmax", "plug-in", "head-bias"):
-        asked = {"heads": PLAIN, "decoder": decoder}
+        asked: dict[str, Any] = {"heads": PLAIN, "decoder": decoder}
         before, after = (run(with_photos(made), **asked, **more) for more in ({"prior": "none"}, {"given": given}))
         assert np.array_equal(before.ends.labels, after.ends.labels)
         assert np.array_equal(before.ends.answers, after.ends.answers)
@@ -253,7 +253,7 @@ def test_photos_of_one_person_agree_where_that_is_asked_for(decoder: str) -> Non
     made, _ = drawn()
     heads = with_photos(made)
     groups = {name: f"p{row // SHOTS}" for row, name in enumerate(heads[0].test.ids.tolist())}  # type: ignore[union-attr]
-    asked = {"prior": "none", "decoder": decoder}
+    asked: dict[str, Any] = {"prior": "none", "decoder": decoder}
     apart, together = (run(heads, groups=groups, consistent=who, **asked) for who in ((), ("gender", "age")))
     for outcome, agree in ((apart, False), (together, True)):
         for labels in (outcome.ends.labels, outcome.ends.answers):
@@ -312,7 +312,7 @@ def test_the_order_of_photos_changes_nothing(seed: int) -> None:
         shuffled.append(
             head_of(head.name, probs, oof.ids[order], oof.folds[order], oof.targets[order], head.persons[order])
         )
-    asked = {"prior": "none", "decoder": "plug-in", "consistent": ("age",)}
+    asked: dict[str, Any] = {"prior": "none", "decoder": "plug-in", "consistent": ("age",)}
     before, after = run(made, **asked), run(shuffled, **asked)
     back = places(after.oof.ids, before.oof.ids)
     np.testing.assert_allclose(before.oof.probs, after.oof.probs[back], atol=1e-5)
