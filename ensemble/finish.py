@@ -14,7 +14,15 @@ from ensemble.choice import assembled
 from ensemble.combine import compose
 from ensemble.final import CHOICE_ROUNDS, ROUNDS, Scored, cross_fit
 from ensemble.late import Late, LateChoices, Table, fit_late
-from ensemble.predictions import Array, EnsembleError, Indices, Names, Predictions
+from ensemble.predictions import (
+    Array,
+    EnsembleError,
+    Indices,
+    MisalignedPredictions,
+    Names,
+    Predictions,
+    examples,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,16 +84,40 @@ def test_table(
     if len(tests) < len(votes):
         return None
     ids = tests[0].ids
-    persons = None if groups is None else np.asarray([groups[name] for name in ids.tolist()])
+    persons = None if groups is None else _persons(ids, groups)
     return ids, table_of(ids, tests, None if direct is None else direct.test, persons)
 
 
+def _persons(ids: Names, groups: Mapping[str, str]) -> Names:
+    """(E,) who is on each photo.
+
+    Raises:
+        EnsembleError: It is not known of one.
+    """
+    if unknown := [name for name in ids.tolist() if name not in groups]:
+        raise EnsembleError(
+            f"who is on {len(unknown)} of {len(ids)} photos to predict is not known, e.g. {examples(unknown)}; give "
+            "groups of the list that the members predicted"
+        )
+    return np.asarray([groups[name] for name in ids.tolist()])
+
+
 def places(ids: Names, wanted: Names) -> Indices:
-    """(N,) the rows of ``ids`` in which ``wanted`` stand; all of them do."""
+    """(N,) the rows of ``ids`` in which ``wanted`` stand.
+
+    Raises:
+        MisalignedPredictions: One stands in none.
+    """
     if ids is wanted:
         return np.arange(len(ids))
     order = np.argsort(ids)
-    return order[np.searchsorted(ids, wanted, sorter=order)]
+    rows = order[np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)]
+    if len(missing := wanted[ids[rows] != wanted]):
+        raise MisalignedPredictions(
+            f"{len(missing)} of {len(wanted)} samples of one head are missing in another, e.g. {examples(missing)}; "
+            "vote with members of the same samples"
+        )
+    return rows
 
 
 def progressive(choices: LateChoices) -> dict[str, LateChoices]:

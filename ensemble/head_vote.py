@@ -91,12 +91,14 @@ class Rows:
         targets: (n,) true classes.
         folds: (n,) folds.
         persons: (n,) who is in the photo.
+        votes_on: The folds that are voted on; in some of them no class may be known.
     """
 
     probs: Array
     targets: Indices
     folds: Indices
     persons: Names
+    votes_on: Indices
 
 
 def rows_to_fit(members: Members, persons: Names, n_views: int, *, seed: int = 0) -> Rows:
@@ -124,7 +126,7 @@ def rows_to_fit(members: Members, persons: Names, n_views: int, *, seed: int = 0
     for number, read in enumerate(members.readers):
         probs[number] = read(slice(0, len(members.ids)) if len(rows) == len(members.ids) else rows)
     shaped = probs.reshape(-1, n_views, *probs.shape[1:])
-    return Rows(shaped, members.targets[rows], members.folds[rows], persons[rows])
+    return Rows(shaped, members.targets[rows], members.folds[rows], persons[rows], np.unique(members.folds))
 
 
 def require_folds(members: Members) -> None:
@@ -156,7 +158,7 @@ class Bench:
     @cached_property
     def keys(self) -> list[Key]:
         """None for all rows, then the folds."""
-        return keys(self.rows.folds)
+        return keys(self.rows.votes_on)
 
     def fit(self, plan: Plan, key: Key) -> HeadFit:
         """The plan fitted on all rows, or without a fold."""
@@ -188,8 +190,8 @@ class Bench:
         if plan not in self._fair:
             made = np.empty(self.rows.probs.shape[2:])
             for fold in self.keys[1:]:
-                held_out = self.rows.folds == fold
-                made[held_out] = self.fit(plan, fold)(self.rows.probs[:, :, held_out])
+                if (held_out := self.rows.folds == fold).any():
+                    made[held_out] = self.fit(plan, fold)(self.rows.probs[:, :, held_out])
             self._fair[plan] = made
         return self._fair[plan]
 

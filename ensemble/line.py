@@ -74,7 +74,8 @@ class Outcome:
         ends: Labels.
         test_ids: (E,) the photos to predict.
         plain: (E,) the labels of the plain vote.
-        left_out: (head, member) -> (N,) most probable classes without this member, in the eval set's mix.
+        left_out: (head, member) -> (N,) most probable classes by the heads' product without this member, in the eval
+            set's mix.
         all_in: (N,) the same with every member.
     """
 
@@ -123,6 +124,8 @@ def run_chain(
     )
     seen = rows.table([vote.fitted for vote in heads], None if beside is None else beside.fitted)
     end = ends(fair, fitted(seen), tests, trained, mix, choices.decoder)
+    alone = replace(late, joint="product")  # of heads alone, whatever the joint rule adds to them
+    called = partial(_called, mix=mix, strength=end.strength)
     probs = [(step, _product(rows, [vote.steps[step] for vote in heads])) for step in STEPS]
     probs += [(step, cross_fitted(whole, refined, folds)[1]) for step, refined in progressive(late).items()]
     return Outcome(
@@ -136,8 +139,8 @@ def run_chain(
         ends=end,
         test_ids=ids,
         plain=plain,
-        left_out=dict(_left_out(heads, rows, late, partial(_called, mix=mix, strength=end.strength))),
-        all_in=_called(fair, mix, end.strength),
+        left_out=dict(_left_out(heads, rows, alone, called)),
+        all_in=called(fair if alone == late else cross_fitted(whole, alone, folds)[1]),
     )
 
 
@@ -207,5 +210,5 @@ def _left_out(
     for number, vote in enumerate(heads):
         for member, without in vote.left_out.items():
             others = [without if h == number else other.fair for h, other in enumerate(heads)]
-            _, fair = cross_fitted(rows.table(others, None), replace(late, joint="product"), rows.joint.folds)
+            _, fair = cross_fitted(rows.table(others, None), late, rows.joint.folds)
             yield (vote.members.name, vote.members.runs[member]), called(fair)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from pipeline.config import VIEW_NAMES, chosen_word, chosen_words
+from pipeline.config import VIEW_NAMES, chosen_words
 from pipeline.errors import ConfigError
 from pipeline.options import ARTIFACTS, Artifacts, AsJson, show
 from pipeline.terminal import json_text
-
-if TYPE_CHECKING:
-    pass
 
 ensembles = typer.Typer(rich_markup_mode=None)
 HEADS_BESIDE_MASK = ("gender", "age")  # a person's, not a photo's
@@ -71,33 +69,20 @@ def ensemble(
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
     """Let runs vote, keep of each step what pays, score it cross-fitted, and write submission.csv."""
-    from ensemble.blends import BLENDS
-    from ensemble.calibration import CALIBRATIONS
-    from ensemble.chain import AUTO, HeadChoices
-    from ensemble.decoding import DECODERS
-    from ensemble.joint import JOINT_RULES
-    from ensemble.late import DIRECT
+    from ensemble.chain import HeadChoices
     from ensemble.line import Choices
-    from ensemble.priors import ESTIMATORS
-    from ensemble.voting import VOTERS
     from pipeline.again import asked_again
     from pipeline.report.story import render
     from pipeline.store import Store
     from pipeline.submit import Asked, make_ensemble
 
-    heads = HeadChoices(
-        strategy=chosen_word("strategy", strategy, VOTERS),
-        calibration=chosen_word("calibration", calibration, [AUTO, *CALIBRATIONS]),
-        weights=chosen_word("weights", weights, [AUTO, *BLENDS]),
-        view_weights=chosen_word("view weights", view_weights, [AUTO, "equal", "learned"]),
-    )
     choices = Choices(
-        heads=heads,
-        joint=chosen_word("joint", joint, [*JOINT_RULES, DIRECT]),
-        prior=chosen_word("prior", prior, [AUTO, "none", *ESTIMATORS]),
-        prior_over=chosen_word("prior over", prior_over, ["heads", "joint"]),
-        given=dict(map(given_mix, eval_prior or [])),
-        decoder=chosen_word("decoder", decoder, [AUTO, *DECODERS]),
+        heads=HeadChoices(strategy, calibration, weights, view_weights),
+        joint=joint,
+        prior=prior,
+        prior_over=prior_over,
+        given=given_mixes(eval_prior or []),
+        decoder=decoder,
         by_state="mask" if by_mask else "",
         consistent=HEADS_BESIDE_MASK if group_consistent else (),
     )
@@ -105,6 +90,19 @@ def ensemble(
     asked = Asked(tuple(run or ()), chosen_words("views", views, VIEW_NAMES), choices, data)
     result = make_ensemble(store, asked_again(again, store, data) if again else asked, name=name)
     show(json_text(result.info) if as_json else render(result.info, result.folder))
+
+
+def given_mixes(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """Head -> the shares of its classes.
+
+    Raises:
+        ConfigError: One is not written as it should be, or a head is given twice.
+    """
+    found = list(map(given_mix, texts))
+    heads = [head for head, _ in found]
+    if twice := [head for head in heads if heads.count(head) > 1]:
+        raise ConfigError(f"--eval-prior gives {twice[0]!r} twice; give one mix for each head")
+    return dict(found)
 
 
 def given_mix(text: str) -> tuple[str, tuple[float, ...]]:

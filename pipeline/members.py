@@ -89,7 +89,7 @@ def _undone(member: Member, info: RunInfo, head: str) -> Member:
     mix = info.get("mix", {}).get(head)
     if mix is None or np.allclose(mix["trained"], mix["photos"], rtol=0, atol=1e-6):
         return member
-    trained, photos = np.asarray(mix["trained"]), np.asarray(mix["photos"])
+    trained, photos = (np.asarray(mix[name], dtype=np.float64) for name in ("trained", "photos"))
     ratio = np.divide(photos, trained, out=np.zeros_like(photos), where=trained > 0)
     return replace(member, read=lambda rows: corrected(member.read(rows), ratio))
 

@@ -27,6 +27,7 @@ Number = Annotated[float, Field(ge=-1e300, le=1e300)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[Number, Field(ge=0)]
+SUM_TOLERANCE = 1e-3  # of the shares of a mix
 ONLY_THESE = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 OTHER_KEYS = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -216,4 +217,7 @@ def read_run(file: Path) -> RunInfo:
     for head, mix in info.get("mix", {}).items():
         if {len(mix["photos"]), len(mix["trained"])} != {len(info["classes"].get(head, ()))}:
             raise ArtifactError(f"{file} is damaged: the mix of {head!r} is not of its classes; train the run again")
+        shared = any(photos * trained > 0 for photos, trained in zip(mix["photos"], mix["trained"], strict=True))
+        if not shared or max(abs(sum(shares) - 1) for shares in (mix["photos"], mix["trained"])) > SUM_TOLERANCE:
+            raise ArtifactError(f"{file} is damaged: the mix of {head!r} is none; train the run again")
     return info

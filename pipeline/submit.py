@@ -12,13 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.chain import HeadMembers
+from ensemble.blends import BLENDS
+from ensemble.calibration import CALIBRATIONS
+from ensemble.chain import AUTO, HeadMembers
+from ensemble.decoding import DECODERS
+from ensemble.joint import JOINT_RULES
+from ensemble.late import DIRECT
 from ensemble.line import Choices, Outcome, run_chain
 from ensemble.members import Members
 from ensemble.predictions import MisalignedPredictions, Predictions
+from ensemble.priors import ESTIMATORS
+from ensemble.voting import VOTERS
 from heads.base import Head
 from heads.registry import JOINT
 from pipeline.competition import eval_groups, template
+from pipeline.config import VIEW_NAMES, chosen_word, chosen_words
 from pipeline.errors import ArtifactError
 from pipeline.files import Arrays, file_checksum, write_arrays, write_csv, write_json
 from pipeline.members import head_members, persons_in, predicts
@@ -65,9 +73,11 @@ def make_ensemble(store: Store, asked: Asked, *, name: str) -> Ensemble:
         name: Under which the ensemble is kept.
 
     Raises:
+        ConfigError: A choice is none of the words it may be.
         ArtifactError: A run is missing or lacks something, or the template differs from what was predicted.
         EnsembleError: Members or choices do not fit together.
     """
+    require_words(asked)
     folder = store.ensemble_folder(name)
     runs = store.finished(asked.runs)
     infos = {run.name: run.info() for run in runs}
@@ -91,6 +101,24 @@ def make_ensemble(store: Store, asked: Asked, *, name: str) -> Ensemble:
     with store.new_ensemble(name) as fresh:
         _write(fresh, outcome, info)
     return Ensemble(folder, outcome, info)
+
+
+def require_words(asked: Asked) -> None:
+    """Refuse choices that are none of the words they may be, whether they come from flags or from a file.
+
+    Raises:
+        ConfigError: One is not, or a view stands there twice.
+    """
+    heads, rest = asked.choices.heads, asked.choices
+    chosen_word("strategy", heads.strategy, VOTERS)
+    chosen_word("weights", heads.weights, [AUTO, *BLENDS])
+    chosen_word("calibration", heads.calibration, [AUTO, *CALIBRATIONS])
+    chosen_word("view weights", heads.view_weights, [AUTO, "equal", "learned"])
+    chosen_words("views", ",".join(asked.views), VIEW_NAMES)
+    chosen_word("joint", rest.joint, [*JOINT_RULES, DIRECT])
+    chosen_word("prior", rest.prior, [AUTO, "none", *ESTIMATORS])
+    chosen_word("prior over", rest.prior_over, ["heads", "joint"])
+    chosen_word("decoder", rest.decoder, [AUTO, *DECODERS])
 
 
 def require_one_list(runs: Sequence[Run], infos: Infos) -> None:
