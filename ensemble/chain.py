@@ -109,29 +109,28 @@ def vote_on_head(head: HeadMembers, choices: HeadChoices) -> HeadVote:
     n_views = len(head.views)
     bench = Bench(rows_to_fit(head.oof, head.persons, n_views), VOTERS[choices.strategy])
     plans, trials = decided(bench, choices, n_views)
-    wanted = distinct(plan for by_key in plans.values() for plan in by_key.values())
-    fits = {(plan, key): bench.fit(plan, key) for plan in wanted for key in bench.keys}
-    last = plans[STEPS[-1]]
-    fit = fits[last[None], None]
-    fair = {step: {key: fits[plan, key] for key, plan in by_key.items()} for step, by_key in plans.items()}
+    first, last = plans[STEPS[0]], plans[STEPS[-1]]
+    fit = bench.fit(last[None], None)
+    differing = distinct(tuple(by_key.items()) for by_key in plans.values())  # steps that changed nothing are one
+    fair = {by_key: {key: bench.fit(plan, key) for key, plan in by_key} for by_key in differing}
     shape = _shaped(n_views)
     functions = [
         *(shape(_by_fold(by_key, head.oof.folds)) for by_key in fair.values()),
         shape(lambda rows, probs: fit(probs)),
         shape(lambda rows, probs: averaged(probs, fit.views).argmax(axis=2).T),
         shape(_ties(choices.strategy, fit)),
-        shape(_without_each(fair[STEPS[-1]], head)),
+        shape(_without_each(fair[tuple(last.items())], head)),
     ]
     found = row_by_row(head.oof, *functions)
-    n = len(plans)
-    fitted, labels, tied_oof, without = found[n:]
-    test, plain_test, ties = _on_test(head, fit, fits[plans[STEPS[0]][None], None], choices.strategy)
+    fitted, labels, tied_oof, without = found[len(fair) :]
+    by_plans = {by_key: head.oof.decided(probs) for by_key, probs in zip(fair, found, strict=False)}
+    test, plain_test, ties = _on_test(head, fit, bench.fit(first[None], None), choices.strategy)
     return HeadVote(
         members=head,
         fit=fit,
         plan=last[None],
         trials=trials,
-        steps={step: head.oof.decided(probs) for step, probs in zip(plans, found, strict=False)},
+        steps={step: by_plans[tuple(by_key.items())] for step, by_key in plans.items()},
         fitted=head.oof.decided(fitted),
         test=test,
         plain_test=plain_test,

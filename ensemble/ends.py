@@ -96,8 +96,12 @@ def _tried(fair: Array, scored: Scored, mix: Mix, decoder: str) -> dict[float, I
 
 
 def _best(tried: dict[float, Indices], scored: Scored, rows: Mask) -> float:
-    """The strength with the highest macro F1 on some rows; the weakest of equals."""
-    return max(tried, key=lambda power: scored.score_of(tried[power], rows))
+    """The strength with the highest macro F1 on some rows, if it gains a standard error over correcting nothing."""
+    points = {power: scored.score_of(labels, rows) for power, labels in tried.items()}
+    if 0.0 not in tried:
+        return max(points, key=lambda power: points[power])
+    pays = (p for p in tried if p and points[p] - points[0.0] > scored.error(tried[0.0], tried[p], rows))
+    return max(pays, key=lambda power: points[power], default=0.0)
 
 
 def _labels(decoded: Decoded, probs: Array) -> Indices:

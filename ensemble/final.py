@@ -12,11 +12,11 @@ import numpy as np
 
 from ensemble.bootstrap import Draws
 from ensemble.choice import Key, assembled, keys, rows_for
-from ensemble.decoding import DECODERS, LOOKS_AT_TARGETS, Decoder
+from ensemble.decoding import DECODERS, Decoder
 from ensemble.metrics import accuracy, macro_f1
 from ensemble.predictions import Array, Indices, Mask
 
-CANDIDATES = ("argmax", "plug-in", "logit-adjust", "head-bias")  # what auto chooses from; class-bias overfits
+CANDIDATES = ("argmax", "plug-in", "logit-adjust", "head-bias")  # for auto, simplest first; class-bias overfits
 ROUNDS = 1000  # of people drawn for intervals
 CHOICE_ROUNDS = 200  # for standard errors, which need fewer
 Fitted = TypeVar("Fitted")
@@ -108,9 +108,8 @@ class Decoded:
 def decode(probs: Array, scored: Scored, asked: str) -> Decoded:
     """Labels of (N, J) probabilities by the decoder that was asked for, or by the one that pays.
 
-    ``auto`` takes the better of those that fit nothing. One that is fitted on labels takes its place when its
-    cross-fitted macro F1 is more than one standard error higher (paired, people drawn): the rule of Breiman et al. 1984
-    towards the simpler. For each fold the others' rows decide.
+    ``auto`` goes from the simplest on: a decoder takes the place of the best before it when its cross-fitted macro F1
+    is more than one standard error higher (paired, people drawn). For each fold the others' rows decide.
 
     Args:
         probs: (N, J) joint probabilities.
@@ -142,13 +141,13 @@ def _fair(fits: Mapping[Key, Decoder], probs: Array, scored: Scored) -> Indices:
 
 
 def _best(fair: Mapping[str, Indices], scored: Scored, rows: Mask) -> str:
-    """The better decoder that fits nothing, unless one that was fitted on labels exceeds it by a standard error."""
-    points = {name: scored.score_of(labels, rows) for name, labels in fair.items()}
-    ordered = sorted(fair, key=lambda name: -points[name])  # stable: the first of equals
-    free = next((name for name in ordered if name not in LOOKS_AT_TARGETS), ordered[0])
-    if ordered[0] == free or points[ordered[0]] - points[free] > scored.error(fair[free], fair[ordered[0]], rows):
-        return ordered[0]
-    return free
+    """The decoder that pays on some rows: each takes the place of the one before if it gains a standard error."""
+    names = iter(fair)
+    best = next(names)
+    for name in names:
+        gain = scored.score_of(fair[name], rows) - scored.score_of(fair[best], rows)
+        best = name if gain > scored.error(fair[best], fair[name], rows) else best
+    return best
 
 
 def _trials(probs: Array, fair: Mapping[str, Indices], scored: Scored) -> dict[str, dict[str, float]]:

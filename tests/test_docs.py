@@ -89,6 +89,10 @@ def toml(value: object) -> str:
 
 def test_the_recipes_run_and_what_they_add_is_used(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pipeline.config
+    from ensemble.calibration import CALIBRATIONS
+    from ensemble.decoding import DECODERS
+    from ensemble.joint import JOINT_RULES
+    from ensemble.priors import ESTIMATORS
     from ensemble.voting import VOTERS
     from ensemble.weights import WEIGHT_RULES
     from heads.objectives import OBJECTIVES
@@ -99,7 +103,8 @@ def test_the_recipes_run_and_what_they_add_is_used(data: Path, tmp_path: Path, m
     from pipeline.report.oof import make_report
     from pipeline.store import Run
 
-    tables: list[dict[str, Any]] = [HEADS, OBJECTIVES, VOTERS, WEIGHT_RULES, LAYOUTS, AUGMENTATIONS, VIEWS]
+    tables: list[dict[str, Any]] = [HEADS, OBJECTIVES, VOTERS, WEIGHT_RULES]
+    tables += [CALIBRATIONS, ESTIMATORS, JOINT_RULES, DECODERS, LAYOUTS, AUGMENTATIONS, VIEWS]
     before = [dict(table) for table in tables]
     monkeypatch.setattr(pipeline.config, "VIEW_NAMES", pipeline.config.VIEW_NAMES)
     monkeypatch.chdir(tmp_path)
@@ -108,7 +113,8 @@ def test_the_recipes_run_and_what_they_add_is_used(data: Path, tmp_path: Path, m
             stack.enter_context(patch.dict(table))  # puts the old entries back
         exec(compile(blocks(ROOT / "docs" / "extending.md", "python"), "docs/extending.md", "exec"), {})
         added = [sorted(table.keys() - old.keys()) for table, old in zip(tables, before, strict=True)]
-        assert added == [["senior"], ["focal"], ["geometric"], ["best"], ["names"], ["erase"], ["brighter"]]
+        names = "senior focal geometric best shrunk bbse-both tempered balanced names erase brighter"
+        assert added == [[name] for name in names.split()]
         views = ["identity", "hflip", "brighter"]
         folder = train(data, tmp_path, "senior", objective="focal", augment="erase", views=views)
         (report,) = make_report([Run(folder)]).heads
@@ -116,6 +122,14 @@ def test_the_recipes_run_and_what_they_add_is_used(data: Path, tmp_path: Path, m
         members = np.random.default_rng(0).dirichlet(np.ones(3), size=(4, 50))
         weights = WEIGHT_RULES["best"](members, members[2].argmax(axis=1))
         np.testing.assert_allclose(VOTERS["geometric"](members, weights), members[2])
+        truth = members[2].argmax(axis=1)
+        calibrated = CALIBRATIONS["shrunk"](members[0], truth)(members)
+        joint = JOINT_RULES["tempered"]([calibrated[0], members[2]], truth * 3 + truth)
+        both = joint([calibrated[0], members[2]])
+        labels = DECODERS["balanced"](both, truth * 4, np.ones(50), (3, 3))(both, np.ones(50))
+        mix = ESTIMATORS["bbse-both"](calibrated[0], truth, members[1])
+        np.testing.assert_allclose([calibrated.sum(axis=2).max(), both.sum(axis=1).min(), mix.sum()], 1)
+        assert labels.shape == (50,)
     assert [dict(table) for table in tables] == before
 
 

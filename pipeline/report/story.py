@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -11,13 +11,23 @@ from heads.registry import JOINT
 
 Info = Mapping[str, Any]
 STRENGTHS = {0.0: "not corrected, would not pay", 0.5: "corrected by half, pays most", 1.0: "corrected"}
+MEASURES = ("log_loss", "brier", "classwise_ece")
+MOVES_SHOWN = 3
 MEMBERS_SHOWN = 12  # of what each member adds
 CLASSES = {head.name: head.classes for head in JOINT.parts} | {JOINT.name: JOINT.classes}
 
 
 def render(info: Info, folder: Path) -> str:
     """The story of an ``ensemble.json`` that lies in ``folder``."""
-    blocks = [_members(info), _chain(info), _prior(info), _scores(info), _attribution(info), _submission(info, folder)]
+    blocks = [
+        _members(info),
+        _chain(info),
+        _reliability(info),
+        _prior(info),
+        _scores(info),
+        _attribution(info),
+        _submission(info, folder),
+    ]
     return "\n\n".join("\n".join(lines) for lines in map(list, blocks) if lines)
 
 
@@ -49,6 +59,15 @@ def _chain(info: Info) -> Iterator[str]:
         first, *more = wrap(_verdict(info, row["step"]), 42)
         yield f"{first:<44}{trained}{there}{added}".rstrip()
         yield from (f"  {line}" for line in more)
+
+
+def _reliability(info: Info) -> Iterator[str]:
+    """Log-loss, Brier score and class-wise ECE of each head; their intervals are in the file."""
+    yield f"{'plain vote -> all steps':<25}{'log-loss':<18}{'Brier':<18}class-wise ECE"
+    for name, head in info["heads"].items():
+        before, after = head["reliability"]["before"], head["reliability"]["after"]
+        pairs = (f"{before[key]['value']:.4f} -> {after[key]['value']:.4f}" for key in MEASURES)
+        yield f"{name:<25}" + "  ".join(pairs)
 
 
 def _verdict(info: Info, step: str) -> str:
@@ -112,26 +131,35 @@ def _prior(info: Info) -> Iterator[str]:
         if name == JOINT.name:
             yield f"  {name:<7} {len(shift['train'])} classes; {shift['reason'] or 'used'}"
             continue
-        estimate = " ".join(_share(c, s) for c, s in zip(CLASSES[name], shift["estimate"], strict=True))
-        train = " ".join(_share(c, s) for c, s in zip(CLASSES[name], shift["train"], strict=True))
-        yield f"  {name:<7} train     {train}"
-        yield f"  {'':7} {'estimate' if shift['interval_95'] else 'given':<9} {estimate}"
+        if len(shift["interval_95"]) == 0 and shift["reason"]:
+            yield from _indented(f"{name:<8}left as it is: {shift['reason']}")
+            continue
+        yield f"  {name:<7} train     {_mix(name, shift['train'])}"
+        yield f"  {'':7} {'estimate' if shift['interval_95'] else 'given':<9} {_mix(name, shift['estimate'])}"
         if shift["interval_95"]:
-            yield f"  {'':7} {'95 %':<9} " + " ".join(f"{low:.2f}-{high:.2f}" for low, high in shift["interval_95"])
+            ends = (f"{low:.3f}-{high:.3f}" for low, high in shift["interval_95"])
+            yield f"  {'':7} {'95 %':<9} " + " ".join(ends)
+        if shift["interval_95"] and not shift["reason"]:
+            yield f"  {'':7} {'assumed':<9} {_mix(name, shift['used'])}"
         if shift["reason"]:
             yield from (f"  {'':7} {line}" for line in wrap(f"left as it is: {shift['reason']}", 68))
 
 
-def _share(name: str, share: float) -> str:
-    return f"{name} {share:.3f}"
+def _mix(head: str, shares: Sequence[float]) -> str:
+    return " ".join(f"{name} {share:.3f}" for name, share in zip(CLASSES[head], shares, strict=True))
+
+
+def _indented(text: str) -> Iterator[str]:
+    """The text over lines of 78 columns, all but the first further in."""
+    yield from (f"  {'' if number == 0 else ' ' * 8}{line}" for number, line in enumerate(wrap(text, 68)))
 
 
 def _scores(info: Info) -> Iterator[str]:
     fair, trained, fitted = info["cross_fitted"], info["as_trained"], info["in_sample"]
     yield f"18 classes, {fair['photos']} photos"
     if info["prior"]["moved"]:
-        yield f"  macro F1 {_scored(fair)} in the eval set's mix"
-        yield f"  macro F1 {_scored(trained)} as trained, without the correction"
+        yield f"  eval set's mix  macro F1 {_scored(fair)}"
+        yield f"  as trained      macro F1 {_scored(trained)}"
     else:
         yield f"  macro F1 {_scored(fair)}"
     yield f"  macro F1 {fitted['macro_f1']:.4f} in-sample, accuracy {fair['accuracy']:.4f} cross-fitted"
@@ -167,7 +195,8 @@ def _submission(info: Info, folder: Path) -> Iterator[str]:
         return
     moves = info["submission"]["moved_by_prior"]
     if info["prior"]["moved"]:
-        yield f"the correction changed {moves['rows']} of {info['submission_rows']} answers"
-        for pair in moves["pairs"][:3]:
+        what = "the correction" if info["prior"]["strength"] else "deciding in the eval set's mix"
+        yield f"{what} changed {moves['rows']} of {info['submission_rows']} answers"
+        for pair in moves["pairs"][:MOVES_SHOWN]:
             yield f"  {pair['rows']:5} from {pair['from']} to {pair['to']}"
     yield f"submission: {folder / 'submission.csv'} ({info['submission_rows']} rows)"
