@@ -67,7 +67,6 @@ class Outcome:
         votes: Each head's vote.
         direct: The vote of the runs over the joint classes, where the joint rule asked for them.
         oof: N joint predictions in the class mix of training.
-        persons: (N,) who is in each photo.
         late: The late steps, fitted.
         steps: What each step made of the rows.
         mix: The eval set's class mix.
@@ -82,7 +81,6 @@ class Outcome:
     votes: tuple[HeadVote, ...]
     direct: HeadVote | None
     oof: Predictions
-    persons: Names
     late: Late
     steps: tuple[Step, ...]
     mix: Mix
@@ -132,7 +130,6 @@ def run_chain(
         votes=heads,
         direct=beside,
         oof=Predictions(rows.joint.ids, classes, fair, folds, rows.joint.targets),
-        persons=rows.persons,
         late=fitted,
         steps=_steps(probs, mix, end),
         mix=mix,

@@ -277,3 +277,21 @@ def test_the_story_of_many_members_with_long_names_fits_80_columns(copy: Path, c
         wide = [line for line in out.splitlines() if len(line) > 80 and str(copy) not in line]
         assert wide == []
     assert "with less effect (see ensemble.json)" in out
+
+
+def test_the_story_of_many_photos_fits_80_columns(artifacts: Path, cli: Cli) -> None:
+    from pipeline.report.story import render
+
+    flags = ["--strategy", "hard", "--prior-over", "joint", "--eval-prior", "age=0.43,0.30,0.27"]
+    info = json.loads(cli("ensemble", "--artifacts", artifacts, "--name", "many", "--json", *flags)[1])
+    for head in info["heads"].values():
+        head["ties"] = {"oof": 12345, "test": 12345}
+    far = "the head tells the classes apart too badly: the estimate is off by 100 % of the photos"
+    none = [1 / 18] * 18
+    info["prior"]["shifts"]["joint"] = {"train": none, "estimate": none, "interval_95": [], "used": none, "reason": far}
+    info["submission_rows"] = 123456
+    for score in ("cross_fitted", "as_trained", "in_sample"):
+        info[score]["photos"] = 123456
+    story = render(info, Path("short"))
+    assert "ties 12345" in story
+    assert [line for line in story.splitlines() if len(line) > 80] == []
