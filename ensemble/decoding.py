@@ -243,3 +243,4 @@ DECODERS: dict[str, Fit] = {
     "head-bias": head_bias,
     "class-bias": class_bias,
 }
+LOOKS_AT_TARGETS = frozenset({"logit-adjust", "head-bias", "class-bias"})  # the fit does; their score is in-sample
