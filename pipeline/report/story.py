@@ -95,7 +95,8 @@ def _verdict(info: Info, step: str) -> str:
         return f"temperatures by {info['asked']['by_state']}"
     if step == "person":
         return f"one person's photos agree: {', '.join(info['asked']['consistent'])}"
-    return f"joint rule: {info['asked']['joint']}"
+    tried = " (stacker would not pay)" if "trial" in info["joint"] and not info["joint"]["trial"]["kept"] else ""
+    return f"joint rule: {info['joint']['kind']}{tried}"
 
 
 def _weights(head: Info) -> str:
