@@ -71,7 +71,6 @@ class Outcome:
         votes: Each head's vote.
         direct: The vote of the runs over the joint classes, where the joint rule asked for them.
         oof: N joint predictions in the class mix of training.
-        persons: (N,) who is in each photo.
         late: The late steps, fitted.
         late_trial: The stacker beside the product, where the joint rule was to be decided.
         steps: What each step made of the rows.
@@ -87,7 +86,6 @@ class Outcome:
     votes: tuple[HeadVote, ...]
     direct: HeadVote | None
     oof: Predictions
-    persons: Names
     late: Late
     late_trial: Trial[LateChoices] | None
     steps: tuple[Step, ...]
@@ -139,7 +137,6 @@ def run_chain(
         votes=heads,
         direct=beside,
         oof=Predictions(rows.joint.ids, classes, fair, folds, rows.joint.targets),
-        persons=rows.persons,
         late=fitted,
         late_trial=trial,
         steps=_steps(probs, mix, end),

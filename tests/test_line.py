@@ -225,6 +225,9 @@ def test_a_joint_run_that_is_the_truth_wins_all_the_weight() -> None:
     outcome = run(made, truth_told(made), joint="direct", prior="none")
     assert outcome.late.share == pytest.approx([0, 1], abs=1e-6)
     assert f1(truth, outcome.ends.labels) == 1
+    told = describe(outcome, VIEWS, Choices(), {})["joint_runs"]
+    assert [member["run"] for member in told["members"]] == ["first"]
+    assert told["macro_f1_cross_fitted"] == 1
     noise = dataclasses.replace(
         truth_told(made),
         oof=dataclasses.replace(
@@ -317,6 +320,27 @@ def test_the_order_of_photos_changes_nothing(seed: int) -> None:
     back = places(after.oof.ids, before.oof.ids)
     np.testing.assert_allclose(before.oof.probs, after.oof.probs[back], atol=1e-5)
     assert np.mean(before.ends.labels != after.ends.labels[back]) < 0.01
+
+
+def test_answers_stand_by_the_first_heads_photos() -> None:
+    heads = with_photos(drawn()[0])
+    asked: dict[str, Any] = {"heads": PLAIN, "prior": "none", "decoder": "argmax"}
+    before = run(heads, **asked)
+    turned = [dataclasses.replace(head, test=backwards(head.test)) if n else head for n, head in enumerate(heads)]
+    after = run(turned, **asked)
+    assert before.test_ids.tolist() == after.test_ids.tolist()
+    assert np.array_equal(before.ends.answers, after.ends.answers)
+
+
+def backwards(test: Members | None) -> Members:
+    assert test is not None
+    return Members.of(
+        [
+            Predictions(test.ids[::-1], test.classes, read(slice(0, None))[::-1], test.folds, test.targets)
+            for read in test.readers
+        ],
+        ["any"] * len(test.readers),
+    )
 
 
 def test_samples_that_a_head_lacks_are_named() -> None:

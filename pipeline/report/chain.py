@@ -52,7 +52,9 @@ def describe(outcome: Outcome, views: Sequence[str], choices: Choices, runs: Map
         "mix": "eval" if moved else "train",
         "attribution": _attribution(outcome),
         "submission_rows": len(end.answers),
-    } | ({"submission": _submission(outcome)} if len(end.answers) else {})
+        **({} if outcome.direct is None else {"joint_runs": _head(outcome.direct)}),
+        **({"submission": _submission(outcome)} if len(end.answers) else {}),
+    }
 
 
 def _joint_trial(outcome: Outcome) -> dict[str, Any]:

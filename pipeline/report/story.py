@@ -44,7 +44,7 @@ def _members(info: Info) -> Iterator[str]:
             yield f"{name:<7} {member['run']:<29.29} {weight} {member['macro_f1']:16.4f} {shown}"
         vote = f"vote: cross-fitted {head['macro_f1_cross_fitted']:.4f}, in-sample {head['macro_f1_in_sample']:.4f}"
         ties = head["ties"]
-        tied = f", ties {ties['oof']} out-of-fold, {ties['test']} eval" if asked["strategy"] == "hard" else ""
+        tied = f", ties {ties['oof']} oof, {ties['test']} eval" if asked["strategy"] == "hard" else ""
         yield f"{'':7} {vote}{tied}"
 
 
@@ -130,7 +130,7 @@ def _prior(info: Info) -> Iterator[str]:
     yield "class mix of the eval set"
     for name, shift in prior["shifts"].items():
         if name == JOINT.name:
-            yield f"  {name:<7} {len(shift['train'])} classes; {shift['reason'] or 'used'}"
+            yield from _indented(f"{name:<8}{len(shift['train'])} classes; {shift['reason'] or 'used'}")
             continue
         if len(shift["interval_95"]) == 0 and shift["reason"]:
             yield from _indented(f"{name:<8}left as it is: {shift['reason']}")
