@@ -10,7 +10,7 @@ from typing import Any
 from heads.registry import JOINT
 
 Info = Mapping[str, Any]
-STRENGTHS = {0.0: "not corrected, would not pay", 0.5: "corrected by half, pays most", 1.0: "corrected"}
+STRENGTHS = {0.0: "not corrected, would harm", 0.5: "corrected by half, in full would harm", 1.0: "corrected"}
 MEASURES = ("log_loss", "brier", "classwise_ece")
 MOVES_SHOWN = 3
 MEMBERS_SHOWN = 12  # of what each member adds
