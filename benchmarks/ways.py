@@ -191,7 +191,7 @@ def chain(choices: Choices) -> Way:
 
 
 VOTE = HeadChoices(calibration="none", weights="uniform", view_weights="equal")
-ALONE = Choices(prior="none", decoder="argmax")
+ALONE = Choices(joint="product", prior="none", decoder="argmax")
 
 # the first is what others are compared with
 WAYS: dict[str, Way] = {
@@ -201,7 +201,8 @@ WAYS: dict[str, Way] = {
     "plain + true mix": reference(lambda case: case.plain, called, knows_mix=True),
     CORRECTED: reference(lambda case: case.calibrated, called, knows_mix=True),
     "calibrated + true mix + plug-in": reference(lambda case: case.calibrated, plug_in, knows_mix=True),
-    "chain, heads": chain(Choices(prior="none", decoder="argmax")),
+    "chain, heads": chain(ALONE),
+    "chain, joint": chain(replace(ALONE, joint="auto")),
     "chain, prior": chain(Choices(decoder="argmax")),
     "chain": chain(Choices()),
     "chain: calibration": chain(replace(ALONE, heads=replace(VOTE, calibration="auto"))),

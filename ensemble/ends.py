@@ -10,7 +10,7 @@ import numpy as np
 from ensemble.choice import assembled, keys, rows_for
 from ensemble.final import Decoded, Scored, decode
 from ensemble.mix import Mix, under
-from ensemble.predictions import Array, Indices, Mask
+from ensemble.predictions import Array, Indices
 from ensemble.priors import corrected
 
 
@@ -61,7 +61,7 @@ def ends(fair: Array, seen: Array, test: Array, trained: Scored, mix: Mix, decod
     as_trained = decode(fair, trained, decoder)
     scored = under(trained, mix.ratio) if mix.moved else trained
     tried = _tried(fair, scored, mix, decoder)
-    chosen = {key: _best(tried, scored, rows_for(key, scored.folds)) for key in keys(scored.folds)}
+    chosen = {key: scored.best(tried, rows_for(key, scored.folds)) for key in keys(scored.folds)}
     moved = {power: at(fair, mix, power) for power in set(chosen.values())}
     decoded = {power: decode(probs, scored, decoder) if mix.moved else as_trained for power, probs in moved.items()}
     best = chosen[None]
@@ -93,15 +93,6 @@ def _tried(fair: Array, scored: Scored, mix: Mix, decoder: str) -> dict[float, I
         return {0.0: fair.argmax(axis=1)}
     name = "plug-in" if decoder == "auto" else decoder
     return {power: decode(at(fair, mix, power), scored, name).labels for power in mix.strengths}
-
-
-def _best(tried: dict[float, Indices], scored: Scored, rows: Mask) -> float:
-    """The strength with the highest macro F1 on some rows, if it gains a standard error over correcting nothing."""
-    points = {power: scored.score_of(labels, rows) for power, labels in tried.items()}
-    if 0.0 not in tried:
-        return max(points, key=lambda power: points[power])
-    pays = (p for p in tried if p and points[p] - points[0.0] > scored.error(tried[0.0], tried[p], rows))
-    return max(pays, key=lambda power: points[power], default=0.0)
 
 
 def _labels(decoded: Decoded, probs: Array) -> Indices:

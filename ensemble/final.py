@@ -18,8 +18,10 @@ from ensemble.predictions import Array, Indices, Mask
 
 CANDIDATES = ("argmax", "plug-in", "logit-adjust", "head-bias")  # for auto, simplest first; class-bias overfits
 ROUNDS = 1000  # of people drawn for intervals
+ERRORS = 2.0  # standard errors that a gain in macro F1 must exceed: it is far noisier than log-loss
 CHOICE_ROUNDS = 200  # for standard errors, which need fewer
 Fitted = TypeVar("Fitted")
+Candidate = TypeVar("Candidate", str, float)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +67,15 @@ class Scored:
         one, other = (self.few.macro_f1(cells + labels, self.n_classes, weights) for labels in (before, after))
         return float((other - one).std())
 
+    def best(self, labels: Mapping[Candidate, Indices], rows: Mask) -> Candidate:
+        """The candidate that pays on some rows: each takes the place of the best before it if it gains ``ERRORS``."""
+        names = list(labels)
+        best = names[0]
+        for other in names[1:]:
+            gained = self.score_of(labels[other], rows) - self.score_of(labels[best], rows)
+            best = other if gained > ERRORS * self.error(labels[best], labels[other], rows) else best
+        return best
+
     def summary(self, labels: Indices) -> dict[str, Any]:
         """Macro F1 with its 95 % interval over people, accuracy, number of photos."""
         low, high = np.quantile(self.drawn(labels), [0.025, 0.975])
@@ -109,7 +120,7 @@ def decode(probs: Array, scored: Scored, asked: str) -> Decoded:
     """Labels of (N, J) probabilities by the decoder that was asked for, or by the one that pays.
 
     ``auto`` goes from the simplest on: a decoder takes the place of the best before it when its cross-fitted macro F1
-    is more than one standard error higher (paired, people drawn). For each fold the others' rows decide.
+    is more than two standard errors higher (paired, people drawn). For each fold the others' rows decide.
 
     Args:
         probs: (N, J) joint probabilities.
@@ -119,7 +130,7 @@ def decode(probs: Array, scored: Scored, asked: str) -> Decoded:
     names = CANDIDATES if asked == "auto" else (asked,)
     fits = {name: _fits(name, probs, scored) for name in names}
     fair = {name: _fair(by_key, probs, scored) for name, by_key in fits.items()}
-    chosen = {key: _best(fair, scored, rows_for(key, scored.folds)) for key in keys(scored.folds)}
+    chosen = {key: scored.best(fair, rows_for(key, scored.folds)) for key in keys(scored.folds)}
     labels = assembled({key: fair[name] for key, name in chosen.items()}, scored.folds)
     name = chosen[None]
     return Decoded(
@@ -138,16 +149,6 @@ def _fair(fits: Mapping[Key, Decoder], probs: Array, scored: Scored) -> Indices:
     """(N,) labels by decoders that did not see the fold; a decoder may look at the probabilities of all rows."""
     parts: dict[Key, Indices] = {key: fit(probs, scored.weights) for key, fit in fits.items() if key is not None}
     return assembled(parts, scored.folds)
-
-
-def _best(fair: Mapping[str, Indices], scored: Scored, rows: Mask) -> str:
-    """The decoder that pays on some rows: each takes the place of the one before if it gains a standard error."""
-    names = iter(fair)
-    best = next(names)
-    for name in names:
-        gain = scored.score_of(fair[name], rows) - scored.score_of(fair[best], rows)
-        best = name if gain > scored.error(fair[best], fair[name], rows) else best
-    return best
 
 
 def _trials(probs: Array, fair: Mapping[str, Indices], scored: Scored) -> dict[str, dict[str, float]]:

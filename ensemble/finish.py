@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ensemble.bootstrap import Draws
-from ensemble.chain import HeadVote
-from ensemble.choice import assembled
+from ensemble.chain import AUTO, HeadVote
+from ensemble.choice import Trial, assembled, best_of, keys, rows_for
 from ensemble.combine import compose
 from ensemble.final import CHOICE_ROUNDS, ROUNDS, Scored, cross_fit
 from ensemble.late import Late, LateChoices, Table, fit_late
@@ -23,6 +23,7 @@ from ensemble.predictions import (
     Predictions,
     examples,
 )
+from ensemble.weights import given_to_truth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,11 +127,36 @@ def progressive(choices: LateChoices) -> dict[str, LateChoices]:
     for name, changed in (
         ("by state", replace(done, state=choices.state)),
         ("person", replace(done, state=choices.state, consistent=choices.consistent)),
-        ("joint", choices),
     ):
         if changed != done:
             made[name] = done = changed
     return made
+
+
+def decided(rows: Rows, table: Table, choices: LateChoices) -> tuple[Late, Array, Trial[LateChoices] | None]:
+    """The late steps fitted on all rows, (N, J) probabilities of each fold by what did not see it, and what was tried.
+
+    The joint rule ``auto`` is the stacker where it saves more than a standard error of log-loss over the product, which
+    fits nothing; for a fold the others' rows decide.
+
+    Args:
+        rows: N labelled rows.
+        table: Heads on these rows.
+        choices: What is done.
+    """
+    folds = rows.joint.folds
+    if choices.joint != AUTO:
+        return *cross_fitted(table, choices, folds), None
+    candidates = [replace(choices, joint=rule) for rule in ("product", "stacker")]
+    tried = {candidate: cross_fitted(table, candidate, folds) for candidate in candidates}
+    fair = {candidate: probs for candidate, (_, probs) in tried.items()}
+    losses = {c: -np.log(given_to_truth(probs[None], rows.joint.targets)[0]) for c, probs in fair.items()}
+    judged = {
+        key: best_of(candidates, losses.__getitem__, rows.persons, rows_for(key, folds), errors=1.0)
+        for key in keys(folds)
+    }
+    best, trials = judged[None]
+    return tried[best][0], assembled({key: fair[won] for key, (won, _) in judged.items()}, folds), trials[0]
 
 
 def cross_fitted(table: Table, choices: LateChoices, folds: Indices) -> tuple[Late, Array]:

@@ -24,7 +24,8 @@ class LateChoices:
     """What is done with heads that have voted.
 
     Attributes:
-        joint: Key of ``JOINT_RULES``, or ``direct``: the product mixed with runs over the joint classes.
+        joint: Key of ``JOINT_RULES``; ``direct``: the product mixed with runs over the joint classes; ``auto``: to be
+            decided by what pays (see `ensemble.finish.decided`).
         state: Number of the head by whose called class the others are calibrated once more; None = not.
         consistent: Numbers of heads that are averaged over all photos of a person.
     """

@@ -10,13 +10,16 @@ from functools import partial
 
 import numpy as np
 
-from ensemble.chain import STEPS, HeadChoices, HeadMembers, HeadVote, vote_on_head
+from ensemble.chain import AUTO, STEPS, HeadChoices, HeadMembers, HeadVote, vote_on_head
+from ensemble.choice import Trial
 from ensemble.ends import Ends, at, ends
-from ensemble.finish import Rows, cross_fitted, progressive, test_table
+from ensemble.finish import Rows, cross_fitted, decided, progressive, test_table
 from ensemble.joint import Product
 from ensemble.late import DIRECT, Late, LateChoices
 from ensemble.mix import Mix, find_mix
 from ensemble.predictions import Array, EnsembleError, Indices, Names, Predictions
+
+JOINT_STEP = "joint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,8 @@ class Choices:
 
     Attributes:
         heads: How each head is voted on.
-        joint: Key of ``JOINT_RULES``, or ``direct``: the product mixed with runs over the joint classes.
+        joint: Key of ``JOINT_RULES``; ``direct``: the product mixed with runs over the joint classes; ``auto``: the
+            stacker where it pays, else the product.
         prior: ``none``, or a key of ``ESTIMATORS`` under its safeguards; ``auto`` is soft BBSE.
         prior_over: ``heads`` (a mix for each head) or ``joint`` (one over the J classes).
         given: Head -> class mix of the eval set as the user knows it, which no safeguard holds back.
@@ -35,7 +39,7 @@ class Choices:
     """
 
     heads: HeadChoices = field(default_factory=HeadChoices)
-    joint: str = "product"
+    joint: str = AUTO
     prior: str = "auto"
     prior_over: str = "heads"
     given: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -68,6 +72,7 @@ class Outcome:
         direct: The vote of the runs over the joint classes, where the joint rule asked for them.
         oof: N joint predictions in the class mix of training.
         late: The late steps, fitted.
+        late_trial: The stacker beside the product, where the joint rule was to be decided.
         steps: What each step made of the rows.
         mix: The eval set's class mix.
         ends: Labels.
@@ -82,6 +87,7 @@ class Outcome:
     direct: HeadVote | None
     oof: Predictions
     late: Late
+    late_trial: Trial[LateChoices] | None
     steps: tuple[Step, ...]
     mix: Mix
     ends: Ends
@@ -115,7 +121,7 @@ def run_chain(
     rows = Rows.of(heads, classes)
     trained, folds = rows.scored(), rows.joint.folds
     whole = rows.table([vote.fair for vote in heads], None if beside is None else beside.fair)
-    fitted, fair = cross_fitted(whole, late, folds)
+    fitted, fair, trial = decided(rows, whole, late)
     ids, tests, plain = _test(heads, beside, fitted, groups)
     mix = find_mix(
         heads, fair, tests, trained, rows.persons, prior=choices.prior, over=choices.prior_over, given=choices.given
@@ -126,11 +132,13 @@ def run_chain(
     called = partial(_called, mix=mix, strength=end.strength)
     probs = [(step, _product(rows, [vote.steps[step] for vote in heads])) for step in STEPS]
     probs += [(step, cross_fitted(whole, refined, folds)[1]) for step, refined in progressive(late).items()]
+    probs += [(JOINT_STEP, fair)] if late.joint != "product" else []
     return Outcome(
         votes=heads,
         direct=beside,
         oof=Predictions(rows.joint.ids, classes, fair, folds, rows.joint.targets),
         late=fitted,
+        late_trial=trial,
         steps=_steps(probs, mix, end),
         mix=mix,
         ends=end,

@@ -18,7 +18,7 @@ from ensemble.shift import Shift, given_mix, judge
 
 JOINT = "joint"
 DEFAULT_ESTIMATOR = "bbse-soft"
-STRENGTHS = (0.0, 0.5, 1.0)  # half corrects less than an estimate says that is not sure, or classes that look otherwise
+STRENGTHS = (1.0, 0.5, 0.0)  # a believed shift is corrected in full, unless rows say that less is better
 
 
 @dataclass(frozen=True, slots=True, eq=False)

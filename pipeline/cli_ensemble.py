@@ -39,8 +39,11 @@ def ensemble(
         str, typer.Option(help="equal or learned; auto: equal, without views that do not pay.")
     ] = "auto",
     joint: Annotated[
-        str, typer.Option(help="How 18 classes are made of heads: product, train-joint, stacker or direct.")
-    ] = "product",
+        str,
+        typer.Option(
+            help="How 18 classes are made of heads: product, train-joint, stacker, direct; auto: stacker where it pays."
+        ),
+    ] = "auto",
     by_mask: Annotated[bool, typer.Option("--by-mask", help="Temperatures of gender and age by mask state.")] = False,
     group_consistent: Annotated[
         bool, typer.Option("--group-consistent", help="Average gender and age over the photos of one person.")

@@ -115,7 +115,7 @@ def require_words(asked: Asked) -> None:
     chosen_word("calibration", heads.calibration, [AUTO, *CALIBRATIONS])
     chosen_word("view weights", heads.view_weights, [AUTO, "equal", "learned"])
     chosen_words("views", ",".join(asked.views), VIEW_NAMES)
-    chosen_word("joint", rest.joint, [*JOINT_RULES, DIRECT])
+    chosen_word("joint", rest.joint, [AUTO, *JOINT_RULES, DIRECT])
     chosen_word("prior", rest.prior, [AUTO, "none", *ESTIMATORS])
     chosen_word("prior over", rest.prior_over, ["heads", "joint"])
     chosen_word("decoder", rest.decoder, [AUTO, *DECODERS])

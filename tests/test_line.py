@@ -80,7 +80,7 @@ def with_photos(heads: tuple[HeadMembers, ...], seed: int = 1) -> list[HeadMembe
 
 
 def run(members: Any, direct: HeadMembers | None = None, /, groups: Any = None, **asked: Any) -> Outcome:
-    return run_chain(members, direct, JOINT.classes, Choices(**asked), groups)
+    return run_chain(members, direct, JOINT.classes, Choices(**({"joint": "product"} | asked)), groups)
 
 
 def f1(truth: Array, labels: Indices) -> float:

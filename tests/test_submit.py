@@ -65,8 +65,8 @@ def test_the_submission_is_the_template_answered(
 
 def test_one_run_a_head_and_one_view_is_the_product_of_the_heads(artifacts: Path, cli: Cli) -> None:
     flags = [flag for run in ("mask", "gender", "age") for flag in ("--run", run)]
-    plain = ["--calibration", "none", "--prior", "none", "--decoder", "argmax", "--views", "identity"]
-    assert cli("ensemble", *flags, *plain, "--artifacts", artifacts, "--name", "plain")[0] == 0
+    plain = ["--calibration", "none", "--joint", "product", "--prior", "none", "--decoder", "argmax"]
+    assert cli("ensemble", *flags, *plain, "--views", "identity", "--artifacts", artifacts, "--name", "plain")[0] == 0
     runs = {run.name: run for run in Store(artifacts).runs()}
     heads = [head_predictions(runs[h.name], runs[h.name].info(), h, "test", ["identity"]) for h in LABELS]
     labels = [head.probs.argmax(axis=1) for head in heads]

@@ -42,7 +42,7 @@ def describe(outcome: Outcome, views: Sequence[str], choices: Choices, runs: Map
         "asked": {"views": list(views)} | asdict(choices),
         "runs": dict(runs),
         "heads": {vote.members.name: _head(vote) for vote in outcome.votes},
-        "late": outcome.late.as_dict(),
+        "joint": outcome.late.as_dict() | _joint_trial(outcome),
         "prior": _prior(outcome),
         "decoder": {"name": end.decoded.name, "trials": end.decoded.trials} | end.decoded.decoder.as_dict(),
         "steps": _steps(outcome),
@@ -55,6 +55,12 @@ def describe(outcome: Outcome, views: Sequence[str], choices: Choices, runs: Map
         **({} if outcome.direct is None else {"joint_runs": _head(outcome.direct)}),
         **({"submission": _submission(outcome)} if len(end.answers) else {}),
     }
+
+
+def _joint_trial(outcome: Outcome) -> dict[str, Any]:
+    """What the stacker saves of the product's log-loss, where that was to be decided."""
+    trial = outcome.late_trial
+    return {} if trial is None else {"trial": {"gain": trial.gain, "error": trial.error, "kept": trial.kept}}
 
 
 def _head(vote: HeadVote) -> dict[str, Any]:

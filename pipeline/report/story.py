@@ -10,7 +10,7 @@ from typing import Any
 from heads.registry import JOINT
 
 Info = Mapping[str, Any]
-STRENGTHS = {0.0: "not corrected, would not pay", 0.5: "corrected by half, pays most", 1.0: "corrected"}
+STRENGTHS = {0.0: "not corrected, would harm", 0.5: "corrected by half, in full would harm", 1.0: "corrected"}
 MEASURES = ("log_loss", "brier", "classwise_ece")
 MOVES_SHOWN = 3
 MEMBERS_SHOWN = 12  # of what each member adds
@@ -95,7 +95,8 @@ def _verdict(info: Info, step: str) -> str:
         return f"temperatures by {info['asked']['by_state']}"
     if step == "person":
         return f"one person's photos agree: {', '.join(info['asked']['consistent'])}"
-    return f"joint rule: {info['asked']['joint']}"
+    tried = " (stacker would not pay)" if "trial" in info["joint"] and not info["joint"]["trial"]["kept"] else ""
+    return f"joint rule: {info['joint']['kind']}{tried}"
 
 
 def _weights(head: Info) -> str:
