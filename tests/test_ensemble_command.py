@@ -111,7 +111,7 @@ def of_heads(**changed: Any) -> Callable[[dict[str, Any]], Any]:
         (lambda info: info.update(runs={"../age": ""}), "must be letters, digits"),
         (lambda info: info.update(runs={"nobody": ""}), "run 'nobody' does not exist"),
         (lambda info: info.update(runs={}), "damaged: runs"),
-        (lambda info: info["runs"].update(age="0"), "run 'age' has changed since"),
+        (lambda info: info["runs"].update(joint="0"), "run 'joint' has changed since"),
         (lambda info: info["asked"].pop("decoder"), "damaged: asked.decoder: Field required"),
         (lambda info: info.pop("asked"), "damaged: asked: Field required"),
     ],
@@ -120,7 +120,7 @@ def test_a_damaged_ensemble_is_not_made_again(
     damage: Callable[[dict[str, Any]], Any], message: str, artifacts: Path, tmp_path: Path, cli: Cli
 ) -> None:
     if not (artifacts / "ensembles" / "whole").exists():
-        assert cli("ensemble", "--artifacts", artifacts, "--name", "whole")[0] == 0
+        assert cli("ensemble", "--artifacts", artifacts, "--run", "joint", "--name", "whole")[0] == 0
     info = json.loads((artifacts / "ensembles" / "whole" / "ensemble.json").read_text())
     damage(info)
     file = tmp_path / "ensemble.json"
@@ -143,7 +143,9 @@ def test_a_damaged_ensemble_is_not_made_again(
     ],
 )
 def test_a_mix_that_is_none_is_refused(flags: list[str], message: str, artifacts: Path, cli: Cli) -> None:
-    assert message in refused(cli, artifacts, *(part for flag in flags for part in ("--eval-prior", flag)))
+    assert message in refused(
+        cli, artifacts, "--run", "joint", *(part for flag in flags for part in ("--eval-prior", flag))
+    )
 
 
 @pytest.mark.parametrize(
