@@ -97,7 +97,7 @@ def of_heads(**changed: Any) -> Callable[[dict[str, Any]], Any]:
         (of_heads(calibration="hot"), "calibration must be one of auto, none,"),
         (of_heads(view_weights="some"), "view weights must be one of auto, equal, learned, got 'some'"),
         (of_heads(weights=3), "damaged: asked.heads.weights: Input should be a valid string"),
-        (asked(joint="sum"), "joint must be one of product,"),
+        (asked(joint="sum"), "joint must be one of auto, product,"),
         (asked(prior="flat"), "prior must be one of auto, none,"),
         (asked(prior_over="all"), "prior over must be one of heads, joint, got 'all'"),
         (asked(decoder="best"), "decoder must be one of auto, argmax,"),

@@ -256,7 +256,7 @@ def test_photos_of_one_person_agree_where_that_is_asked_for(decoder: str) -> Non
     made, _ = drawn()
     heads = with_photos(made)
     groups = {name: f"p{row // SHOTS}" for row, name in enumerate(heads[0].test.ids.tolist())}  # type: ignore[union-attr]
-    asked: dict[str, Any] = {"prior": "none", "decoder": decoder}
+    asked: dict[str, Any] = {"joint": "product", "prior": "none", "decoder": decoder}
     apart, together = (run(heads, groups=groups, consistent=who, **asked) for who in ((), ("gender", "age")))
     for outcome, agree in ((apart, False), (together, True)):
         for labels in (outcome.ends.labels, outcome.ends.answers):
