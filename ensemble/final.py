@@ -16,7 +16,8 @@ from ensemble.decoding import DECODERS, Decoder
 from ensemble.metrics import accuracy, macro_f1
 from ensemble.predictions import Array, Indices, Mask
 
-CANDIDATES = ("argmax", "plug-in", "logit-adjust", "head-bias")  # for auto, simplest first; class-bias overfits
+# for auto: the Bayes rule for macro F1 first, then that for accuracy, then what is fitted; class-bias overfits
+CANDIDATES = ("plug-in", "argmax", "logit-adjust", "head-bias")
 ROUNDS = 1000  # of people drawn for intervals
 ERRORS = 2.0  # standard errors that a gain in macro F1 must exceed: it is far noisier than log-loss
 CHOICE_ROUNDS = 200  # for standard errors, which need fewer
@@ -105,22 +106,21 @@ class Decoded:
         name: Key of ``DECODERS``.
         decoder: It, fitted on all rows.
         labels: (N,) out-of-fold labels, each fold by what did not see it.
-        fitted: (N,) the labels by ``decoder``.
         trials: Decoder -> macro F1 cross-fitted, its gain over argmax and the standard error of that.
     """
 
     name: str
     decoder: Decoder
     labels: Indices
-    fitted: Indices
     trials: dict[str, dict[str, float]]
 
 
 def decode(probs: Array, scored: Scored, asked: str) -> Decoded:
     """Labels of (N, J) probabilities by the decoder that was asked for, or by the one that pays.
 
-    ``auto`` goes from the simplest on: a decoder takes the place of the best before it when its cross-fitted macro F1
-    is more than two standard errors higher (paired, people drawn). For each fold the others' rows decide.
+    ``auto`` begins with the plug-in rule, which is right for probabilities that are. Another decoder takes its place
+    when its cross-fitted macro F1 is more than two standard errors higher (paired, people drawn). For each fold the
+    others' rows decide.
 
     Args:
         probs: (N, J) joint probabilities.
@@ -133,9 +133,7 @@ def decode(probs: Array, scored: Scored, asked: str) -> Decoded:
     chosen = {key: scored.best(fair, rows_for(key, scored.folds)) for key in keys(scored.folds)}
     labels = assembled({key: fair[name] for key, name in chosen.items()}, scored.folds)
     name = chosen[None]
-    return Decoded(
-        name, fits[name][None], labels, fits[name][None](probs, scored.weights), _trials(probs, fair, scored)
-    )
+    return Decoded(name, fits[name][None], labels, _trials(probs, fair, scored))
 
 
 def _fits(name: str, probs: Array, scored: Scored) -> dict[Key, Decoder]:

@@ -72,7 +72,9 @@ def find_mix(
         raise EnsembleError(f"a class mix is given for {unknown[0]!r}; heads are: {', '.join(names)}")
     estimator = DEFAULT_ESTIMATOR if prior == "auto" else prior
     shifts: dict[str, Shift] = {}
-    if over == JOINT and not given and prior != "none" and answers is not None:
+    if over == JOINT and given:
+        raise EnsembleError("a mix is given for a head, so there is none to find over the joint classes; leave one out")
+    if over == JOINT and prior != "none" and answers is not None:
         shifts[JOINT] = judge(fair, trained.targets, persons, answers, estimator=estimator)
         ratio = shifts[JOINT].ratio
     else:

@@ -64,7 +64,7 @@ def test_labels_of_a_fold_do_not_look_at_its_targets(name: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_decoder_must_beat_the_simpler_ones_by_two_standard_errors(seed: int) -> None:
+def test_a_decoder_must_beat_those_before_it_by_two_standard_errors(seed: int) -> None:
     probs, scored = rows(seed)
     found = decode(probs, scored, "auto")
     assert tuple(found.trials) == CANDIDATES
@@ -72,19 +72,27 @@ def test_a_decoder_must_beat_the_simpler_ones_by_two_standard_errors(seed: int) 
     every, place = np.ones(len(probs), dtype=bool), CANDIDATES.index(found.name)
     scores = {name: scored.score(called) for name, called in labels.items()}
     if place:
-        error = ERRORS * scored.error(labels["argmax"], labels[found.name], every)
-        assert place > 1 or scores[found.name] - scores["argmax"] > error
-        assert scores[found.name] > scores["argmax"]
+        error = ERRORS * scored.error(labels["plug-in"], labels[found.name], every)
+        assert place > 1 or scores[found.name] - scores["plug-in"] > error
+        assert scores[found.name] > scores["plug-in"]
     for name in CANDIDATES[place + 1 :]:
         error = ERRORS * scored.error(labels[found.name], labels[name], every)
         assert scores[name] - scores[found.name] <= error
 
 
-def test_the_bayes_rule_pays_where_a_class_is_rare() -> None:
+def test_the_bayes_rule_is_kept_where_probabilities_are_right() -> None:
     probs, scored = rows(0, people=3000, sharp=1.0)
     found = decode(probs, scored, "auto")
     assert found.name == "plug-in"
-    assert scored.score(found.labels) > scored.score(probs.argmax(axis=1))
+    assert scored.score(found.labels) > scored.score(probs.argmax(axis=1)) + 0.05
+
+
+def test_another_decoder_takes_over_where_they_are_not() -> None:
+    probs, scored = rows(0, people=3000, sharp=2.0)
+    flat = probs**0.1 / (probs**0.1).sum(axis=1, keepdims=True)  # far too unsure: the rule sees rare classes everywhere
+    found = decode(flat, scored, "auto")
+    assert found.name != "plug-in"
+    assert scored.score(found.labels) > scored.score(decode(flat, scored, "plug-in").labels) + 0.02
 
 
 def test_scores_in_another_mix_are_those_of_repeated_rows() -> None:

@@ -94,7 +94,7 @@ def _verdict(info: Info, step: str) -> str:
     if step == "by state":
         return f"temperatures by {info['asked']['by_state']}"
     if step == "person":
-        return f"one person's photos agree: {', '.join(info['asked']['consistent'])}"
+        return f"averaged over a person's photos: {', '.join(info['asked']['consistent'])}"
     tried = " (stacker would not pay)" if "trial" in info["joint"] and not info["joint"]["trial"]["kept"] else ""
     return f"joint rule: {info['joint']['kind']}{tried}"
 
