@@ -50,7 +50,7 @@ def ensemble(
     ] = False,
     prior: Annotated[
         str,
-        typer.Option(help="Eval set's class mix: none, bbse-soft, bbse-hard or em; auto: bbse-soft where it pays."),
+        typer.Option(help="Eval set's class mix: none, bbse-soft, bbse-hard or em; auto: bbse-soft, unless it harms."),
     ] = "auto",
     prior_over: Annotated[str, typer.Option(help="heads (a mix for each) or joint (one of 18 classes).")] = "heads",
     eval_prior: Annotated[
@@ -58,7 +58,10 @@ def ensemble(
         typer.Option(help="A head's mix as you know it, such as age=0.43,0.30,0.27; repeatable.", metavar="HEAD=MIX"),
     ] = None,
     decoder: Annotated[
-        str, typer.Option(help="argmax, plug-in, logit-adjust, head-bias or class-bias; auto: the simplest that pays.")
+        str,
+        typer.Option(
+            help="plug-in, argmax, logit-adjust, head-bias or class-bias; auto: plug-in, unless one is clearly better."
+        ),
     ] = "auto",
     run: Annotated[list[str] | None, typer.Option(help="A run that votes, repeatable; none = all finished.")] = None,
     again: Annotated[
