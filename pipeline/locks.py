@@ -22,7 +22,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some network a
 
 
 @contextlib.contextmanager
-def locked(file: Path, what: str, *, patience: float = 0.0) -> Iterator[str]:
+def locked(file: Path, what: str, *, doing: str = "trained", patience: float = 0.0) -> Iterator[str]:
     """Hold ``file`` for this process; gives a line about a former owner that ended without a word, else the empty text.
 
     Record locks are used, since worker processes inherit the other kind and would hold it after a kill. On a disk that
@@ -31,6 +31,7 @@ def locked(file: Path, what: str, *, patience: float = 0.0) -> Iterator[str]:
     Args:
         file: The lock's file, made when it is not there.
         what: What it stands for, in messages.
+        doing: What its owner does with it, in messages.
         patience: Seconds to wait for another process that holds it.
 
     Raises:
@@ -42,7 +43,7 @@ def locked(file: Path, what: str, *, patience: float = 0.0) -> Iterator[str]:
             time.sleep(0.2)
         if not taken:
             raise ArtifactError(
-                f"{what} by another command ({_named(former)}); wait for it, stop it, or give "
+                f"{what} is being {doing} by another command ({_named(former)}); wait for it, stop it, or give "
                 f"another --name. If no such process runs, remove {file}"
             )
         left = f"{_named(former)} left {what} unfinished; its work is kept" if former else ""

@@ -144,8 +144,7 @@ def train_fold(
         BaseException: What ``stopping`` gave; a checkpoint is kept.
     """
     run, config = order.run, order.config
-    what = f"{order.name} is being trained"
-    lock = locked(run.fold_lock(order.fold), what, patience=PATIENCE) if ranks.first else nullcontext()
+    lock = locked(run.fold_lock(order.fold), order.name, patience=PATIENCE) if ranks.first else nullcontext()
     with lock, _threads(order.threads):
         if stop := ranks.agreed(stopping()):
             raise stop

@@ -152,7 +152,7 @@ class Run:
         Raises:
             ArtifactError: Another command trains it, or the folder cannot be written.
         """
-        with locked(self.folder.with_name(f".{self.name}.lock"), f"run {self.name!r} is being trained") as former:
+        with locked(self.folder.with_name(f".{self.name}.lock"), f"run {self.name!r}") as former:
             remove(file for folder in (self.folder, self.checkpoints) for file in folder.glob(".*") if file.is_file())
             for removed in self.folder.parent.glob(f".{glob.escape(self.name)}.removed-*"):
                 shutil.rmtree(removed, ignore_errors=True)
@@ -229,7 +229,7 @@ class Store:
         """
         folder = self.ensemble_folder(name)
         fresh, former = (folder.with_name(f".{folder.name}.{state}") for state in ("new", "old"))
-        with locked(folder.with_name(f".{folder.name}.lock"), f"ensemble {name!r} is being written"):
+        with locked(folder.with_name(f".{folder.name}.lock"), f"ensemble {name!r}", doing="written"):
             try:
                 if former.exists() and not folder.exists():  # a killed command came no further
                     former.rename(folder)

@@ -288,7 +288,7 @@ def test_the_story_of_many_members_with_long_names_fits_80_columns(copy: Path, c
 def test_the_story_of_many_photos_fits_80_columns(artifacts: Path, cli: Cli) -> None:
     from pipeline.report.story import render
 
-    flags = ["--strategy", "hard", "--prior-over", "joint", "--eval-prior", "age=0.43,0.30,0.27"]
+    flags = ["--strategy", "hard", "--eval-prior", "age=0.43,0.30,0.27"]
     info = json.loads(cli("ensemble", "--artifacts", artifacts, "--name", "many", "--json", *flags)[1])
     for head in info["heads"].values():
         head["ties"] = {"oof": 12345, "test": 12345}

@@ -348,3 +348,10 @@ def test_samples_that_a_head_lacks_are_named() -> None:
     assert places(ids, np.asarray(["c", "b"])).tolist() == [2, 0]
     with pytest.raises(MisalignedPredictions, match="1 of 2 samples of one head are missing in another"):
         places(ids, np.asarray(["a", "d"]))
+
+
+def test_a_given_mix_and_one_over_the_joint_classes_exclude_each_other() -> None:
+    with pytest.raises(
+        EnsembleError, match="a mix is given for a head, so there is none to find over the joint classes"
+    ):
+        run(with_photos(drawn(0)[0]), given={"age": (0.4, 0.3, 0.3)}, prior_over="joint")
