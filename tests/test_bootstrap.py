@@ -15,7 +15,7 @@ from ensemble.metrics import macro_f1
 from ensemble.predictions import Array, Indices, Names
 
 seeds = st.integers(0, 2**32 - 1)
-few = settings(max_examples=25, deadline=None)  # a seed is all there is to vary
+few = settings(max_examples=12, deadline=None)  # a seed is all there is to vary
 
 
 def photographed(seed: int, n_persons: int = 20, n_classes: int = 4) -> tuple[Indices, Indices, Names]:

@@ -26,7 +26,7 @@ from ensemble.voting import VOTERS
 NAMES, VIEWS = ("first", "second", "third"), ("identity", "hflip")
 PEOPLE, SHOTS, FOLDS = 30, 3, 3
 seeds = st.integers(0, 2**32 - 1)
-few = settings(max_examples=8, deadline=None)  # a seed is all there is to vary
+few = settings(max_examples=3, deadline=None)  # a seed is all there is to vary
 every_voter = pytest.mark.parametrize("strategy", VOTERS)
 every_blend = pytest.mark.parametrize("weights", BLENDS)
 

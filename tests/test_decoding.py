@@ -21,7 +21,7 @@ from ensemble.predictions import Array, EnsembleError, Indices
 SIZES = (3, 2, 3)
 every_decoder = pytest.mark.parametrize("fit", DECODERS.values(), ids=DECODERS.keys())
 seeds = st.integers(0, 2**32 - 1)
-few = settings(max_examples=20, deadline=None)  # a seed is all there is to vary
+few = settings(max_examples=12, deadline=None)  # a seed is all there is to vary
 
 
 def known(seed: int, n: int = 200, sizes: tuple[int, ...] = SIZES) -> tuple[Array, Indices, Array]:

@@ -21,7 +21,7 @@ from ensemble.weights import given_to_truth, greedy, greedy_f1, simplex
 from tests.test_weights import trained
 
 seeds = st.integers(0, 2**32 - 1)
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=15, deadline=None)
 
 
 def loss_of(weights: Array, probs: Array, targets: Indices) -> float:

@@ -20,7 +20,7 @@ from ensemble.reliability import classwise_ece, drawn_ece, reliability, row_brie
 
 SCORES = ("log_loss", "brier", "classwise_ece")
 seeds = st.integers(0, 2**32 - 1)
-few = settings(max_examples=25, deadline=None)  # a seed is all there is to vary
+few = settings(max_examples=12, deadline=None)  # a seed is all there is to vary
 
 
 def drawn(seed: int, n: int = 200, n_classes: int = 3) -> tuple[Indices, Array]:
