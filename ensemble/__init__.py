@@ -1,1 +1,1 @@
-"""How predictions combine: votes, weights and scores, in NumPy alone."""
+"""How predictions combine: votes, calibration, class mixes, decoders and scores; no torch, no files."""

@@ -106,7 +106,7 @@ class Decoded:
         name: Key of ``DECODERS``.
         decoder: It, fitted on all rows.
         labels: (N,) out-of-fold labels, each fold by what did not see it.
-        trials: Decoder -> macro F1 cross-fitted, its gain over argmax and the standard error of that.
+        trials: Decoder -> macro F1 cross-fitted, its gain over the most probable class, the standard error of that.
     """
 
     name: str
