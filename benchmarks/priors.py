@@ -22,7 +22,8 @@ import numpy as np
 from scipy.special import chdtri
 
 from ensemble.bootstrap import Draws
-from ensemble.calibration import softmax, temperature
+from ensemble.calibration import temperature
+from ensemble.logs import softmax
 from ensemble.metrics import macro_f1
 from ensemble.mixture import mixture_weights
 from ensemble.predictions import Array, Indices, Names

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ensemble.logs import log, softmax
 from ensemble.metrics import require_classes
 from ensemble.predictions import Array, Indices
-from ensemble.weights import FLOOR
 
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures that are believed
 PRIOR = 1.0  # how far biases (nats) and log-scales spread about 0, as a standard deviation, before rows are looked at
@@ -111,19 +111,6 @@ class Isotonic:
         """What was fitted, for JSON."""
         curves = [{"places": x.tolist(), "values": y.tolist()} for x, y in zip(self.places, self.values, strict=True)]
         return {"kind": "isotonic", "curves": curves}
-
-
-def log(probs: Array) -> Array:
-    """Natural logarithm of probabilities that may be 0."""
-    made: Array = np.log(np.maximum(probs, FLOOR))
-    return made
-
-
-def softmax(logits: Array) -> Array:
-    """(..., C) probabilities of logits."""
-    odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    made: Array = odds / odds.sum(axis=-1, keepdims=True)
-    return made
 
 
 def unchanged(probs: Array, targets: Indices) -> Calibration:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ensemble.logs import outer
 from ensemble.members import Member, Members, mean_of, refuse_other
 from ensemble.predictions import Array, EnsembleError, Indices, MisalignedPredictions, Names, Predictions
 from ensemble.voting import soft_vote
@@ -78,7 +79,7 @@ def compose(heads: Sequence[Predictions], *, classes: tuple[str, ...]) -> Predic
     heads = [head.take(np.isin(head.ids, shared)).ordered_as(shared) for head in heads]
     for number, head in enumerate(heads):
         refuse_other(shared, "folds", heads[0].folds, head.folds, ("head 0", f"head {number}"))
-    joint = reduce(_outer, (head.probs for head in heads))
+    joint = reduce(outer, (head.probs for head in heads))
     return Predictions(
         ids=shared,
         classes=classes,
@@ -131,11 +132,6 @@ def _shared_ids(heads: Sequence[Predictions]) -> Names:
             "compose heads trained on the same sample table"
         )
     return ids
-
-
-def _outer(first: Array, second: Array) -> Array:
-    """(N, A * B) products of (N, A) and (N, B); the second runs fastest."""
-    return (first[:, :, None] * second[:, None, :]).reshape(len(first), -1)
 
 
 def _joint_targets(targets: Sequence[Indices], sizes: tuple[int, ...]) -> Indices:

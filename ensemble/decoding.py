@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from ensemble.biases import TIE, Labelled, tuned
+from ensemble.logs import FLOOR, log
 from ensemble.metrics import require_classes, require_weights
 from ensemble.plug_in import plug_in
 from ensemble.predictions import Array, EnsembleError, Indices, Mask
-from ensemble.weights import FLOOR
 
 TAUS = np.arange(31) / 20  # 0 to 1.5: 0 is argmax, 1 is as if all classes were equally frequent
 
@@ -96,7 +96,7 @@ class LogitAdjust:
     def __call__(self, probs: Array, weights: Array) -> Indices:
         """(N,) labels."""
         _require(probs, weights, len(self.prior))
-        adjusted = _log(probs) - self.tau * _log_prior(np.array(self.prior))
+        adjusted = log(probs) - self.tau * _log_prior(np.array(self.prior))
         return np.asarray(adjusted.argmax(axis=1))
 
     def as_dict(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Biased:
         """(N,) labels."""
         sizes = tuple(len(row) for row in self.biases)
         _require(probs, weights, prod(sizes))
-        lifted = _log(probs) + np.concatenate(self.biases) @ groups(sizes)
+        lifted = log(probs) + np.concatenate(self.biases) @ groups(sizes)
         return np.asarray(lifted.argmax(axis=1))
 
     def as_dict(self) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def _labelled(probs: Array, targets: Indices, weights: Array) -> Labelled:
         raise EnsembleError(f"got {len(targets)} targets for {len(probs)} rows of probs; give one target a row")
     require_classes("targets", targets, probs.shape[1])
     require_weights(weights, len(probs))
-    return Labelled(_log(probs), targets, weights / weights.sum())
+    return Labelled(log(probs), targets, weights / weights.sum())
 
 
 def _require(probs: Array, weights: Array, n_classes: int) -> None:
@@ -226,13 +226,9 @@ def _require(probs: Array, weights: Array, n_classes: int) -> None:
         raise EnsembleError(f"probs have {probs.shape[1]} classes, but the decoder was fitted on {n_classes}; fit anew")
 
 
-def _log(probs: Array) -> Array:
-    return np.asarray(np.log(np.maximum(probs, FLOOR)))
-
-
 def _log_prior(prior: Array) -> Array:
     """(J,) logarithms; 0 for a class that nothing speaks for, which would else win every row."""
-    return np.where(prior > FLOOR, _log(prior), 0.0)
+    return np.where(prior > FLOOR, log(prior), 0.0)
 
 
 # from the simplest to the one with most to fit

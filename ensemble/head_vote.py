@@ -13,11 +13,12 @@ import numpy as np
 from ensemble.blends import BLENDS, Blend
 from ensemble.calibration import CALIBRATIONS, Calibration
 from ensemble.choice import Key, Trial, best_of, keys, rows_for
+from ensemble.logs import FLOOR
 from ensemble.members import Members
 from ensemble.mixture import mixture_weights
 from ensemble.predictions import Array, EnsembleError, Indices, Names
 from ensemble.voting import Voter
-from ensemble.weights import FLOOR, given_to_truth
+from ensemble.weights import given_to_truth
 
 FIT_BYTES = 512 * 2**20  # of probabilities that are fitted on; more rows would hardly change a fit
 

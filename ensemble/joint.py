@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ensemble.logs import FLOOR, outer, softmax
 from ensemble.metrics import require_classes
 from ensemble.predictions import Array, EnsembleError, Indices
-from ensemble.weights import FLOOR
 
 PSEUDO_ROWS = 700.0  # 100 people of 7 photos: rows of one person are of one class of gender and age
 RIDGE = 0.1  # on the mean log-loss in nats per unit of squared weight
@@ -53,7 +53,7 @@ class Product:
     def __call__(self, heads: Sequence[Array]) -> Array:
         """(N, J) probabilities."""
         _sizes(heads)
-        return _normalised(reduce(_outer, heads))
+        return _normalised(reduce(outer, heads))
 
     def as_dict(self) -> dict[str, Any]:
         """Its kind; nothing is fitted."""
@@ -82,7 +82,7 @@ class TrainJoint:
     def __call__(self, heads: Sequence[Array]) -> Array:
         """(N, J) probabilities."""
         _require_sizes(heads, self.sizes)
-        return _normalised(reduce(_outer, heads) * np.array(self.ratio))
+        return _normalised(reduce(outer, heads) * np.array(self.ratio))
 
     def as_dict(self) -> dict[str, Any]:
         """``sizes``, ``ratio`` and ``pseudo_rows``."""
@@ -113,7 +113,7 @@ class Stacker:
     def __call__(self, heads: Sequence[Array]) -> Array:
         """(N, J) probabilities."""
         _require_sizes(heads, self.sizes)
-        return _softmax(_log_product(heads) + _features(heads) @ np.array(self.weights).T + np.array(self.biases))
+        return softmax(_log_product(heads) + _features(heads) @ np.array(self.weights).T + np.array(self.biases))
 
     def as_dict(self) -> dict[str, Any]:
         """``sizes``, ``weights``, ``biases`` and ``ridge``."""
@@ -192,7 +192,7 @@ def _least_loss(features: Array, offset: Array, targets: Indices, ridge: float) 
 
     def loss(flat: Array) -> tuple[float, Array]:
         weights = flat.reshape(n_classes, -1)
-        probs = _softmax(offset + features @ weights.T)
+        probs = softmax(offset + features @ weights.T)
         given = np.maximum(probs[np.arange(n), targets], np.finfo(np.float64).tiny)
         slope = (probs - truth).T @ features / n + ridge * weights
         return float(-np.log(given).mean() + ridge / 2 * flat @ flat), slope.ravel()
@@ -236,20 +236,11 @@ def _with_ones(features: Array) -> Array:
 
 def _log_product(heads: Sequence[Array]) -> Array:
     """(N, J) logarithms of the product, up to a constant for each row."""
-    return np.asarray(np.log(reduce(_outer, [np.maximum(head, FLOOR) for head in heads])))
-
-
-def _outer(first: Array, second: Array) -> Array:
-    """(N, A * B) products of (N, A) and (N, B); the second runs fastest."""
-    return (first[:, :, None] * second[:, None, :]).reshape(len(first), -1)
+    return np.asarray(np.log(reduce(outer, [np.maximum(head, FLOOR) for head in heads])))
 
 
 def _normalised(joint: Array) -> Array:
     return np.asarray(joint / joint.sum(axis=1, keepdims=True))
-
-
-def _softmax(logits: Array) -> Array:
-    return _normalised(np.exp(logits - logits.max(axis=1, keepdims=True)))
 
 
 # from the simplest to the one with most to fit

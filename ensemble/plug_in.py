@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ensemble.logs import FLOOR
 from ensemble.predictions import Array, Indices
-from ensemble.weights import FLOOR
 
 STEPS = 100  # some ten are used
 HALVINGS = 10

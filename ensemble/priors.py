@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ensemble.calibration import bias_corrected
+from ensemble.logs import FLOOR
 from ensemble.mixture import mixture_weights
 from ensemble.predictions import Array, EnsembleError, Indices
-from ensemble.weights import FLOOR
 
 Estimator = Callable[[Array, Indices, Array], Array]  # (N, C) and (N,) out-of-fold, (E, C) unlabelled -> (C,) mix
 

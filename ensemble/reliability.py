@@ -6,9 +6,9 @@ Legend: N samples, C classes, K bins, R bootstrap rounds.
 import numpy as np
 
 from ensemble.bootstrap import Draws
+from ensemble.logs import FLOOR
 from ensemble.metrics import require_classes
 from ensemble.predictions import Array, Indices, Names
-from ensemble.weights import FLOOR
 
 BINS = 15
 ROUNDS = 300

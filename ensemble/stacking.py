@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ensemble.logs import log
 from ensemble.metrics import require_classes
 from ensemble.predictions import Array, EnsembleError, Indices, Names
 
-FLOOR = float(np.finfo(np.float64).eps)  # a class that a member ruled out is very unlikely, not impossible
 RIDGE = 3_000.0  # near the best for 3 to 15 simulated members x 100 to 1,800 people of seven photos
 RIDGES = (100_000.0, 10_000.0, 3_000.0, 1_000.0)  # strongest first: each fit starts where the one before ended
 SPLITS = 4
@@ -34,7 +34,7 @@ class Stack:
 
     def __call__(self, probs: Array) -> Array:
         """(B, C) probabilities of (M, B, C)."""
-        logits = np.tensordot(_logs(probs), self.coefficients, axes=([0, 2], [0, 1])) + self.intercept
+        logits = np.tensordot(log(probs), self.coefficients, axes=([0, 2], [0, 1])) + self.intercept
         return np.exp(_log_softmax(logits))
 
     def as_dict(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def stacked(probs: Array, targets: Indices, groups: Names | None = None) -> Stac
     if groups is not None and len(groups) != len(targets):
         raise EnsembleError(f"got {len(groups)} groups for {len(targets)} targets; give one group a sample")
     n_members, n_samples, n_classes = probs.shape
-    logs = _logs(probs)
+    logs = log(probs)
     features = np.column_stack([*logs, np.ones(n_samples)])  # (N, F)
     offset = logs.mean(axis=0)
     ridge = RIDGE if groups is None else _best_ridge(features, targets, offset, groups)
@@ -126,10 +126,6 @@ def _best_ridge(features: Array, targets: Indices, offset: Array, groups: Names)
             log_p = _log_softmax(offset[held_out] + features[held_out] @ start)
             sums[place] -= log_p[np.arange(len(chosen)), chosen].sum()
     return RIDGES[int(sums.argmin())]
-
-
-def _logs(probs: Array) -> Array:
-    return np.log(np.maximum(probs, FLOOR))
 
 
 def _log_softmax(logits: Array) -> Array:

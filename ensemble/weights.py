@@ -8,13 +8,12 @@ from collections.abc import Callable
 import numpy as np
 
 from ensemble.greedy import greedy_weights, macro_f1_loss, mean_log_loss
+from ensemble.logs import FLOOR
 from ensemble.metrics import confusion, precision_recall_f1, require_classes
 from ensemble.mixture import mixture_weights
 from ensemble.predictions import Array, Indices
 
 WeightRule = Callable[[Array, Indices], Array]  # (M, N, C), (N,) -> (M,)
-
-FLOOR = float(np.finfo(np.float64).eps)  # keeps a class that every member ruled out from dividing by zero
 
 
 def confusions(probs: Array, targets: Indices) -> Indices:

@@ -28,11 +28,10 @@ from ensemble.calibration import (
     Temperature,
     bias_corrected,
     isotonic,
-    log,
-    softmax,
     temperature,
     vector,
 )
+from ensemble.logs import log, softmax
 from ensemble.metrics import log_loss
 from ensemble.predictions import Array, EnsembleError, Indices
 

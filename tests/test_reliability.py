@@ -13,7 +13,8 @@ from sklearn.metrics import brier_score_loss
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from ensemble.bootstrap import Draws
-from ensemble.calibration import log, softmax, temperature
+from ensemble.calibration import temperature
+from ensemble.logs import log, softmax
 from ensemble.metrics import log_loss
 from ensemble.predictions import Array, EnsembleError, Indices, Names
 from ensemble.reliability import classwise_ece, drawn_ece, reliability, row_briers, row_log_losses
