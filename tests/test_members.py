@@ -82,6 +82,17 @@ def test_members_on_disk_are_those_in_memory(tmp_path: Path) -> None:
         assert np.array_equal(read(rows), probs[rows])
 
 
+def test_the_mix_that_a_run_was_trained_under_is_undone(tmp_path: Path) -> None:
+    true = dataclasses.replace(members()[0], classes=HEADS["mask"].classes)
+    photos, trained = np.array([0.7, 0.2, 0.1]), np.array([0.2, 0.3, 0.5])
+    told = true.probs * trained / photos  # what a network says that saw classes in these shares
+    run = kept(Run(tmp_path / "run"), dataclasses.replace(true, probs=told / told.sum(axis=1, keepdims=True)))
+    mix = {"mask": {"photos": photos.tolist(), "trained": trained.tolist()}}
+    for info, undone in (({"classes": {"mask": ["wear"]}, "mix": mix}, True), ({"classes": {"mask": ["wear"]}}, False)):
+        [found] = head_members([run], {"run": info}, HEADS["mask"], "oof", ["identity"])  # type: ignore[dict-item]
+        assert np.allclose(found.read(slice(0, 30)), true.probs) == undone
+
+
 def test_members_of_the_same_samples_share_one_table_of_ids(tmp_path: Path) -> None:
     runs, made = three_runs(tmp_path)
     runs = [kept(run, made[1]) for run in runs]
