@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.config import VIEW_NAMES, chosen_words
 from pipeline.errors import ConfigError
 from pipeline.options import ARTIFACTS, Artifacts, AsJson, show
+from pipeline.rules import VIEW_NAMES, chosen_words
 from pipeline.terminal import json_text
 
 ensembles = typer.Typer(rich_markup_mode=None)

@@ -35,7 +35,7 @@ def vote(
 ) -> None:
     """Let submissions of any origin vote, and tell how much they differ."""
     from pipeline.ballots import STRATEGIES, parse_weights, render, vote_over
-    from pipeline.config import chosen_word
+    from pipeline.rules import chosen_word
     from pipeline.submissions import located
 
     shares = parse_weights(chosen_word("strategy", strategy, STRATEGIES), weights, len(files))

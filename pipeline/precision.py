@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from heads.task import Task
-from pipeline.config import PRECISIONS, TrainConfig
+from pipeline.config import TrainConfig
 from pipeline.engine import Trainer, clock, is_out_of_memory
 from pipeline.errors import ArtifactError
 from pipeline.files import SCHEMA, read_json, write_json
 from pipeline.images import Batch
 from pipeline.network import build_network
+from pipeline.rules import PRECISIONS
 
 GAIN = 0.9  # an earlier candidate is taken when it reaches this share of the best: a tenth is not worth fewer digits
 ROUNDS = 3

@@ -26,11 +26,11 @@ from ensemble.voting import VOTERS
 from heads.base import Head
 from heads.registry import JOINT
 from pipeline.competition import eval_groups, template
-from pipeline.config import VIEW_NAMES, chosen_word, chosen_words
 from pipeline.errors import ArtifactError
 from pipeline.files import Arrays, file_checksum, write_arrays, write_csv, write_json
 from pipeline.members import head_members, persons_in, predicts
 from pipeline.report.chain import describe
+from pipeline.rules import VIEW_NAMES, chosen_word, chosen_words
 from pipeline.samples import list_digest
 from pipeline.schema import RunInfo
 from pipeline.store import Run, Store

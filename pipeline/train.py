@@ -12,7 +12,7 @@ import torch
 
 from heads.base import Head
 from pipeline.cache import PhotoCache, cache_of
-from pipeline.config import PRECISIONS, TrainConfig
+from pipeline.config import TrainConfig
 from pipeline.errors import ArtifactError, FoldError, Stopped
 from pipeline.files import write_json
 from pipeline.findings import many
@@ -27,6 +27,7 @@ from pipeline.pools import Side
 from pipeline.precision import choose_precision
 from pipeline.progress import say
 from pipeline.recover import run_patiently
+from pipeline.rules import PRECISIONS
 from pipeline.side_by_side import one_after_another, side_by_side
 from pipeline.store import Run, Store
 

@@ -15,11 +15,12 @@ from safetensors.numpy import load_file
 from heads.registry import HEADS
 from heads.task import Task
 from pipeline import precision
-from pipeline.config import PRECISIONS, TrainConfig
+from pipeline.config import TrainConfig
 from pipeline.engine import Trainer, autocast, make_optimizer, outputs_of
 from pipeline.errors import ArtifactError
 from pipeline.network import build_network
 from pipeline.precision import GAIN, choose_precision, fastest
+from pipeline.rules import PRECISIONS
 from pipeline.state import restore, tensors_of
 from pipeline.store import Run
 from tests.conftest import train
