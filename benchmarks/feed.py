@@ -30,9 +30,10 @@ from pipeline.engine import (
     peak_memory,
     seed_everything,
 )
-from pipeline.images import Augmentation, Batch, PhotoSet, load_steps, training_steps
+from pipeline.images import Augmentation, Batch, PhotoSet, load_steps
 from pipeline.network import build_network
 from pipeline.precision import choose_precision
+from pipeline.sampling import training_steps
 
 BACKBONES = ("mobilenetv2_100", "resnet18", "mobilenetv3_small_100")
 PHOTOS = 1024

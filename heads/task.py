@@ -58,12 +58,13 @@ class Task:
         """The (N, K) outputs cut into one (N, K_h) a head."""
         return torch.split(outputs, [objective.n_outputs for objective in self.objectives], dim=1)
 
-    def losses(self, outputs: Tensor, values: Tensor) -> Tensor:
+    def losses(self, outputs: Tensor, values: Tensor, done: float = 0.0) -> Tensor:
         """The (N, H) loss of every sample and head; 0 where the sample carries no label of the head.
 
         Args:
             outputs: (N, K) network outputs.
             values: (N, H) values of the heads, NaN = not labelled.
+            done: Share of the training that is done, for losses that change on the way.
         """
         columns = []
         for part, objective, value in zip(self.split(outputs), self.objectives, values.unbind(dim=1), strict=True):

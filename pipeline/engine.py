@@ -23,7 +23,9 @@ from heads.task import Task
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.images import VIEWS, Batch
+from pipeline.optimizers import make_optimizer
 from pipeline.ranks import ALONE, Ranks
+from pipeline.schedules import learning_rate
 
 
 class OutOfMemory(Exception):
@@ -69,25 +71,6 @@ def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
     Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740, section 3.2.
     """
     return torch.amp.GradScaler(device.type, enabled=precision.startswith("fp16"))
-
-
-def learning_rate(step: int, total: int, config: TrainConfig) -> float:
-    """The learning rate of a step: a linear warm-up, then half a cosine down to zero (Loshchilov & Hutter 2017).
-
-    https://arxiv.org/abs/1608.03983, equation 5 without restarts.
-    """
-    warm = max(1, round(config.warmup * total))
-    if step < warm:
-        return config.lr * (step + 1) / warm
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
-
-
-def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW whose weight decay leaves biases and normalisation alone."""
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +121,7 @@ class Trainer:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         n = len(batch[0]) if whole is None else whole
-        parts = [self._learn(pixels, values, n) for pixels, values in parts_of(batch, self.micro_batch)]
+        parts = [self._learn(part, n, number / self.total_steps) for part in parts_of(batch, self.micro_batch)]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         mean = self.ranks.total(sum(float(part) for part in parts))
@@ -149,12 +132,14 @@ class Trainer:
             )
         return mean * n
 
-    def _learn(self, pixels: Tensor, values: Tensor, n: int) -> Tensor:
+    def _learn(self, part: Batch, n: int, done: float) -> Tensor:
         """Add the gradients of one part of a batch of ``n`` photos; its share of the batch's mean loss."""
+        pixels, values, shares = (tensor.to(self.device, non_blocking=True) for tensor in part)
         with autocast(self.config.precision, self.device):
-            outputs = (self.spread or self.network)(pixels.to(self.device, non_blocking=True))
-        losses = self.task.losses(outputs, values.to(self.device, non_blocking=True))
-        loss = losses.sum(dim=1).sum() / n
+            outputs = (self.spread or self.network)(pixels)
+        made_of = zip(values.unbind(dim=1), shares.unbind(dim=1), strict=True)
+        losses = sum(self.task.losses(outputs, value, done) * share for value, share in made_of)
+        loss = torch.as_tensor(losses).sum(dim=1).sum() / n
         self.scaler.scale(loss * self.ranks.size).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -183,7 +168,7 @@ def outputs_of(
     """
     network.eval()
     parts: dict[str, list[Tensor]] = {view: [] for view in views}
-    for pixels, _ in batches:
+    for pixels, *_ in batches:
         there = pixels.to(device, non_blocking=True)
         for view in views:
             with autocast(config.precision, device):

@@ -24,7 +24,6 @@ from pipeline.engine import (
     clock,
     head_scores,
     is_out_of_memory,
-    learning_rate,
     outputs_of,
     peak_memory,
     probabilities,
@@ -32,10 +31,12 @@ from pipeline.engine import (
 )
 from pipeline.errors import ArtifactError, ConfigError
 from pipeline.fold_data import FoldData, FoldResult, Saver
-from pipeline.images import Augmentation, Batch, PhotoSet, load_steps, stable_number, training_steps
+from pipeline.images import Augmentation, Batch, PhotoSet, load_steps, stable_number
 from pipeline.interrupts import Stopping, never
 from pipeline.network import build_network
 from pipeline.ranks import ALONE, Ranks
+from pipeline.sampling import training_steps
+from pipeline.schedules import learning_rate
 from pipeline.state import Progress, Row, restore, tensors_of
 
 Report = Callable[[int, str], None]

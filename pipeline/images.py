@@ -33,7 +33,8 @@ CHUNK = 256
 PREFETCHED = 2  # batches that a worker holds ready
 LOOK = 2  # seconds between two looks whether to stop, while workers give nothing
 SILENCE = 300  # seconds without a batch after which workers are given up: a full shared memory loses batches silently
-Batch = tuple[torch.Tensor, torch.Tensor]
+# (B, 3, S, S) uint8 photos, (B, M, H) values of the M photos that each is made of, (B, M, H) how much each counts
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "identity": lambda images: images,
@@ -142,28 +143,14 @@ class PhotoSet(Dataset[Batch]):
         self.__dict__.update(state)
 
     def __getitem__(self, step: tuple[int, IntArray]) -> Batch:
-        """The uint8 images (B, 3, S, S), laid out channels last as they come, and values (B, H) of one step."""
+        """The batch of one step; its images are laid out channels last as they come."""
         epoch, rows = step
         images = np.asarray(self.photos[rows])  # a copy: rows are picked by number
         if self.augment and self.augmentation:
             for image, row in zip(images, rows.tolist(), strict=True):
                 image[:] = self.augment(image, np.random.default_rng([*self.augmentation.key, epoch, row]))
-        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self.values[rows]).float()
-
-
-def training_steps(rows: IntArray, *, batch_size: int, epochs: int, key: tuple[int, ...]) -> list[tuple[int, IntArray]]:
-    """Every step of a training as (epoch, row numbers): each epoch a new order, a function of the key alone.
-
-    A last batch of one photo is merged into the one before it: batch normalisation needs two.
-    """
-    steps: list[tuple[int, IntArray]] = []
-    for epoch in range(epochs):
-        order = np.random.default_rng([*key, epoch]).permutation(rows)
-        cuts = list(range(batch_size, len(order), batch_size))
-        if cuts and len(order) - cuts[-1] == 1:
-            cuts.pop()
-        steps += [(epoch, batch) for batch in np.split(order, cuts)]
-    return steps
+        values = torch.from_numpy(self.values[rows]).float()[:, None]
+        return torch.from_numpy(images).permute(0, 3, 1, 2), values, torch.ones_like(values)
 
 
 def load_steps(

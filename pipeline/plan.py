@@ -33,7 +33,18 @@ from pipeline.samples import Dataset, labelled_rows, list_digest
 SHARED_MEMORY = Path("/dev/shm")  # where workers hand over what they prepared
 # settings that may differ between the folds of one run
 FREE = ("cache", "cache_gib", "checkpoint_every", "device", "note", "workers")
-ROOMS = ("augment", "batchnorm", "engine", "fold", "images", "network", "ranks")
+ROOMS = (
+    "augment",
+    "batchnorm",
+    "engine",
+    "fold",
+    "images",
+    "network",
+    "optimizers",
+    "ranks",
+    "sampling",
+    "schedules",
+)
 # the code that decides what a fold learns and predicts
 CODE = ("heads", *(f"pipeline/{name}.py" for name in ROOMS))
 

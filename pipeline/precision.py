@@ -125,7 +125,11 @@ def _step(trainer: Trainer, batch: Batch) -> float:
 def _batch(task: Task, config: TrainConfig, size: int) -> Batch:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (size, config.image_size, config.image_size, 3), dtype=np.uint8)
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.zeros(size, len(task.heads))
+    return (
+        torch.from_numpy(pixels).permute(0, 3, 1, 2),
+        torch.zeros(size, 1, len(task.heads)),
+        torch.ones(size, 1, len(task.heads)),
+    )
 
 
 def _key(task: Task, config: TrainConfig, device: torch.device) -> str:

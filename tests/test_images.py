@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.errors import LayoutError
-from pipeline.images import VIEWS, Augmentation, PhotoSet, load_steps, read_photo, training_steps
+from pipeline.images import VIEWS, Augmentation, PhotoSet, load_steps, read_photo
+from pipeline.sampling import training_steps
 
 
 def picture() -> Image.Image:
