@@ -168,7 +168,9 @@ class _Work:
         """Do the steps that are not yet done; the last judged outputs for the held-out rows, if any were judged."""
         job, progress, config = self.job, self.progress, self.job.config
         per_epoch = len(steps) // config.epochs
-        photos = PhotoSet(job.data.photos, job.data.values, Augmentation(config.augment, job.key))
+        data, heads = job.data, job.task.heads
+        augmentation = Augmentation.of(config, job.key, heads, data.values, train=data.train, groups=data.groups)
+        photos = PhotoSet(data.photos, data.values, augmentation)
         job.skip(sum(len(rows) for _, rows in steps[: progress.step]) + len(progress.history) * len(job.data.held_out))
         shares = [(epoch, job.ranks.share(rows)) for epoch, rows in steps[progress.step :]]
         heed = self._heed if job.ranks.size == 1 else lambda: None  # several stop after the same step only

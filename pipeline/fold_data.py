@@ -38,6 +38,7 @@ class FoldData:
         train: Row numbers to learn from.
         held_out: Row numbers to predict; nobody on them is in ``train``.
         test: (T, S, S, 3) photos to predict as well.
+        groups: (N,) class that mixed photos must share, -1 = not labelled.
     """
 
     fold: int
@@ -46,6 +47,7 @@ class FoldData:
     train: IntArray
     held_out: IntArray
     test: Pixels
+    groups: IntArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ class FoldOrder:
         values: (N, H) values of the heads, NaN = not labelled.
         train: Row numbers to learn from.
         held_out: Row numbers to predict.
+        groups: (N,) class that mixed photos must share, -1 = not labelled.
         device: Where to run.
         workers: Processes that prepare batches.
         threads: Of this fold; 0 = as many as the process has.
@@ -77,6 +78,7 @@ class FoldOrder:
     values: FloatArray
     train: IntArray
     held_out: IntArray
+    groups: IntArray
     device: str
     workers: int
     threads: int
@@ -159,7 +161,7 @@ def train_fold(
         saver = Checkpoints(run.checkpoints, order.fold, order.settings, machine, config.checkpoint_every)
         job = FoldJob(
             task,
-            FoldData(order.fold, photos, order.values, order.train, order.held_out, test),
+            FoldData(order.fold, photos, order.values, order.train, order.held_out, test, order.groups),
             config,
             device,
             0 if multiprocessing.current_process().daemon else order.workers,  # daemons may have no children

@@ -24,8 +24,9 @@ from pipeline.engine import choose_device
 from pipeline.files import SCHEMA
 from pipeline.fold_data import FoldData
 from pipeline.folds import fold_digest, make_folds, require_classes
-from pipeline.images import PREFETCHED
+from pipeline.images import PREFETCHED, check_augmentation
 from pipeline.layouts import load_dataset, persons_of
+from pipeline.mixing import groups_of
 from pipeline.network import try_network
 from pipeline.ranks import ALONE, Ranks
 from pipeline.samples import Dataset, labelled_rows, list_digest
@@ -39,9 +40,11 @@ ROOMS = (
     "engine",
     "fold",
     "images",
+    "mixing",
     "network",
     "optimizers",
     "ranks",
+    "recipes",
     "sampling",
     "schedules",
 )
@@ -61,6 +64,7 @@ class Plan:
         values: (N, H) values of the heads, NaN = not labelled.
         device: Where to run.
         ranks: The processes that train each network together.
+        groups: (N,) class that mixed photos must share, -1 = not labelled.
         photo_bytes: ``train`` and ``eval`` -> fingerprint of what the photos contain; known once they were looked at.
     """
 
@@ -70,6 +74,7 @@ class Plan:
     folds: IntArray
     values: FloatArray
     device: torch.device
+    groups: IntArray
     photo_bytes: dict[str, str] = field(default_factory=dict)
     ranks: Ranks = ALONE
 
@@ -134,9 +139,11 @@ def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path, ranks: Ran
     folds = make_folds(data.samples, config.folds, config.fold_seed)
     for head in task.heads:
         require_classes(head, data.samples, folds)
-    try_network(config, task.n_outputs)  # what does not fit shows now, not after the photos are read
     values = np.stack([head.values(data.samples.columns) for head in task.heads], axis=1)
-    return Plan(task, config, data, folds, values, device, ranks=ranks)
+    groups = groups_of(config, data.samples.columns, len(folds))
+    check_augmentation(config, task.heads, values)
+    try_network(config, task.n_outputs)  # what does not fit shows now, not after the photos are read
+    return Plan(task, config, data, folds, values, device, groups, ranks=ranks)
 
 
 def worker_count(config: TrainConfig, device: torch.device) -> int:
@@ -178,4 +185,4 @@ def fold_data(plan: Plan, fold: int, photos: Pixels, test: Pixels) -> FoldData:
     """What fold number ``fold`` learns from and predicts."""
     rows = plan.labelled
     held_out = plan.folds[rows] == fold
-    return FoldData(fold, photos, plan.values, rows[~held_out], rows[held_out], test)
+    return FoldData(fold, photos, plan.values, rows[~held_out], rows[held_out], test, plan.groups)
