@@ -16,6 +16,7 @@ from torch import Tensor
 from heads.base import IntArray
 from heads.task import Task
 from pipeline.augment import Pixels
+from pipeline.augmentation import Augmentation
 from pipeline.config import TrainConfig
 from pipeline.engine import (
     OutOfMemory,
@@ -31,7 +32,7 @@ from pipeline.engine import (
 )
 from pipeline.errors import ArtifactError, ConfigError
 from pipeline.fold_data import FoldData, FoldResult, Saver
-from pipeline.images import Augmentation, Batch, PhotoSet, load_steps, stable_number
+from pipeline.images import Batch, PhotoSet, load_steps, stable_number
 from pipeline.interrupts import Stopping, never
 from pipeline.network import build_network
 from pipeline.ranks import ALONE, Ranks

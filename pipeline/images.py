@@ -10,8 +10,7 @@ import os
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,19 +21,15 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
-from heads.base import FloatArray, Head, IntArray
-from pipeline.augment import AUGMENTATIONS, Augment, Pixels
-from pipeline.config import TrainConfig
+from heads.base import FloatArray, IntArray
+from pipeline.augment import Pixels
+from pipeline.augmentation import Augmentation, Augmenter
 from pipeline.errors import LayoutError
-from pipeline.mixing import Mixing, of_class
 from pipeline.opening import decoded, picture_bytes
-from pipeline.recipes import own_recipe
-from pipeline.rules import RECIPES
 
 # what pixels depend on beside the photo and the size; the number counts changes of the code below
 READER = f"1, Pillow {PIL.__version__}, OpenCV {cv2.__version__}"
 CHUNK = 256
-MIXING = 1  # the last number of the key of all that mixing draws: it leaves augmentation's own numbers as they are
 PREFETCHED = 2  # batches that a worker holds ready
 LOOK = 2  # seconds between two looks whether to stop, while workers give nothing
 SILENCE = 300  # seconds without a batch after which workers are given up: a full shared memory loses batches silently
@@ -108,78 +103,6 @@ def stacked(paths: Sequence[Path], size: int) -> Pixels:
     return np.stack(photos) if photos else np.empty((0, size, size, 3), dtype=np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class Augmentation:
-    """What a training photo goes through; sample i in epoch e always gets the same, whoever prepares it.
-
-    Attributes:
-        name: Key of ``AUGMENTATIONS``.
-        key: What the randomness belongs to beside epoch and sample: (seed, task, fold).
-        transforms: A recipe of the user's own, which then stands in for ``name``.
-        size: S, which such a recipe must know.
-        others: Recipe -> row numbers that go through it instead; a later one wins.
-        mixing: Who is mixed with whom, if any.
-    """
-
-    name: str
-    key: tuple[int, ...]
-    transforms: tuple[dict[str, Any], ...] = ()
-    size: int = 0
-    others: Mapping[str, IntArray] = field(default_factory=dict)
-    mixing: Mixing | None = None
-
-    @classmethod
-    def of(
-        cls,
-        config: TrainConfig,
-        key: tuple[int, ...],
-        heads: Sequence[Head],
-        values: FloatArray,
-        *,
-        train: IntArray,
-        groups: IntArray,
-    ) -> Augmentation:
-        """What the settings ask for.
-
-        A photo of several classes that have a recipe of their own goes through the strongest.
-
-        Args:
-            config: The settings.
-            key: (seed, task, fold).
-            heads: H heads.
-            values: (N, H) values of the heads, NaN = not labelled.
-            train: Row numbers that are trained on.
-            groups: (N,) what mixed photos share; -1 = unknown.
-
-        Raises:
-            ConfigError: A class is of no head, or arguments are not as they must be.
-        """
-        rows: dict[str, IntArray] = {}
-        for recipe in RECIPES:  # from weak to strong
-            named = [name for name, wanted in config.per_class.items() if wanted == recipe]
-            found = [np.flatnonzero(of_class(heads, values, name, "per_class")) for name in named]
-            rows |= {recipe: np.unique(np.concatenate(found))} if found else {}
-        mixing = Mixing.of(config, heads, values, train, groups)
-        return cls(config.augment, key, config.transforms, config.image_size, rows, mixing)
-
-
-def check_augmentation(config: TrainConfig, heads: Sequence[Head], values: FloatArray) -> None:
-    """Refuse what `PhotoSet` would refuse once the photos are read.
-
-    Args:
-        config: The settings.
-        heads: H heads.
-        values: (N, H) values of the heads, NaN = not labelled.
-
-    Raises:
-        ConfigError: A transform, class or argument is not as it must be.
-    """
-    rows = np.arange(len(values))
-    Augmentation.of(config, (), heads, values, train=rows, groups=np.zeros_like(rows))
-    if config.transforms:
-        own_recipe(config.transforms, config.image_size)
-
-
 def stable_number(text: str) -> int:
     """The same number for the same text in every process, which ``hash`` is not."""
     return zlib.crc32(text.encode())
@@ -191,14 +114,7 @@ class PhotoSet(Dataset[Batch]):
     def __init__(self, photos: Pixels, values: FloatArray, augmentation: Augmentation | None = None) -> None:
         """Wrap (N, S, S, 3) photos and their (N, H) values."""
         self.photos, self.values, self.augmentation = photos, values, augmentation
-        self.recipes: list[Augment | None] = []
-        self.which = np.zeros(len(values), dtype=np.int64)  # each photo's recipe
-        if augmentation:
-            own = own_recipe(augmentation.transforms, augmentation.size) if augmentation.transforms else None
-            self.recipes = [own or AUGMENTATIONS[augmentation.name]()]
-            for number, (name, rows) in enumerate(augmentation.others.items(), start=1):
-                self.recipes.append(AUGMENTATIONS[name]())
-                self.which[rows] = number
+        self.augmenter = Augmenter(augmentation, len(values)) if augmentation else None
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker process is sent: of photos that lie in a file, only the file's name."""
@@ -217,33 +133,12 @@ class PhotoSet(Dataset[Batch]):
         """The batch of one step; its images are laid out channels last as they come."""
         epoch, rows = step
         images = np.asarray(self.photos[rows])  # a copy: rows are picked by number
-        values = torch.from_numpy(self.values[rows]).float()[:, None]
-        shares = torch.ones_like(values)
-        if self.augmentation:
-            for image, row in zip(images, rows.tolist(), strict=True):
-                image[:] = self._augmented(image, row, np.random.default_rng([*self.augmentation.key, epoch, row]))
-            if mixing := self.augmentation.mixing:
-                partners, parts = self._mixed(mixing, images, epoch, rows)
-                values = torch.cat([values, torch.from_numpy(self.values[partners]).float()[:, None]], dim=1)
-                shares = torch.from_numpy(parts).float()[:, :, None].expand_as(values).contiguous()
+        made_of, parts = rows[:, None], np.ones((len(rows), 1))
+        if self.augmenter:
+            made_of, parts = self.augmenter(self.photos, images, epoch, rows)
+        values = torch.from_numpy(self.values[made_of]).float()
+        shares = torch.from_numpy(parts).float()[:, :, None].expand_as(values).contiguous()
         return torch.from_numpy(images).permute(0, 3, 1, 2), values, shares
-
-    def _augmented(self, photo: Pixels, row: int, rng: np.random.Generator) -> Pixels:
-        """The photo of this row after its recipe."""
-        augment = self.recipes[self.which[row]]
-        return augment(photo, rng) if augment else photo
-
-    def _mixed(self, mixing: Mixing, images: Pixels, epoch: int, rows: IntArray) -> tuple[IntArray, FloatArray]:
-        """Mix augmented photos in place; their (B,) partners, and the (B, 2) shares of both. Unmixed: itself, 1, 0."""
-        partners, shares = rows.copy(), np.repeat([[1.0, 0.0]], len(rows), axis=0)
-        key = self.augmentation.key if self.augmentation else ()
-        for place, row in enumerate(rows.tolist()):
-            rng = np.random.default_rng([*key, epoch, row, MIXING])
-            if (partner := mixing.partner(row, rng)) is not None:
-                other = self._augmented(np.asarray(self.photos[np.array([partner])])[0], partner, rng)
-                images[place], share = mixing.mix(images[place], other, mixing.args.alpha, rng)
-                partners[place], shares[place] = partner, (share, 1 - share)
-        return partners, shares
 
 
 def load_steps(

@@ -19,12 +19,13 @@ import torch
 from heads.base import FloatArray, Head, IntArray
 from heads.task import Task
 from pipeline.augment import Pixels
+from pipeline.augmentation import check_augmentation
 from pipeline.config import TrainConfig
 from pipeline.engine import choose_device
 from pipeline.files import SCHEMA
 from pipeline.fold_data import FoldData
 from pipeline.folds import fold_digest, make_folds, require_classes
-from pipeline.images import PREFETCHED, check_augmentation
+from pipeline.images import PREFETCHED
 from pipeline.layouts import load_dataset, persons_of
 from pipeline.mixing import groups_of
 from pipeline.network import try_network
@@ -36,6 +37,7 @@ SHARED_MEMORY = Path("/dev/shm")  # where workers hand over what they prepared
 FREE = ("cache", "cache_gib", "checkpoint_every", "device", "note", "workers")
 ROOMS = (
     "augment",
+    "augmentation",
     "batchnorm",
     "engine",
     "fold",

@@ -129,7 +129,8 @@ def _built(kind: Callable[..., Any], arguments: Table) -> Any:
             raise ConfigError(f"transforms: {name} takes no argument {argument!r}; {hint}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("ignore")  # advice to take another transform
+            warnings.filterwarnings("error", "Argument")
             return kind(**{key: _tupled(value) for key, value in arguments.items()})
     except (ValueError, TypeError, Warning) as error:
         raise ConfigError(f"transforms: {name} cannot be made of {dict(arguments)}: {_why(error)}") from error

@@ -48,6 +48,7 @@ FLOORS = [
     {"cache"},
     {"optimizers", "schedules", "sampling"},
     {"network", "images", "folds", "layouts", "store", "pictures", "demo_data", "checkpoints", "contents", "entries"},
+    {"augmentation"},
     {"recipes", "mixing", "necks", "freezing"},
     {"augment", "batchnorm", "schema", "opening", "locks", "state", "stored", "link"},
     {"files"},
