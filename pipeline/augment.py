@@ -125,7 +125,7 @@ def heavy() -> Augment:
     import albumentations as A
 
     edge = cv2.BORDER_REFLECT_101
-    moved = A.Affine((0.8, 1.35), 0.08, rotate=(-20, 20), shear=(-8, 8), border_mode=edge, p=0.9)
+    moved = A.Affine((0.9, 1.35), 0.08, rotate=(-20, 20), shear=(-8, 8), border_mode=edge, p=0.9)
     colours = A.HueSaturationValue(hue_shift_limit=12, sat_shift_limit=50, val_shift_limit=0, p=0.5)
     blurs = [A.GaussianBlur(blur_limit=(3, 5)), A.MotionBlur(blur_limit=(3, 7)), A.Downscale((0.4, 0.7))]
     return Composed(
@@ -133,7 +133,7 @@ def heavy() -> Augment:
             [
                 A.HorizontalFlip(p=0.5),
                 moved,
-                A.RandomBrightnessContrast(0.35, 0.35, p=0.8),
+                A.RandomBrightnessContrast(0.3, 0.3, p=0.8),
                 colours,
                 A.ToGray(p=0.1),
                 A.RandomGamma((70, 150), p=0.2),

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli_augment import augments
 from pipeline.cli_cache import caches
 from pipeline.cli_checks import checks
 from pipeline.cli_ensemble import ensembles
@@ -32,6 +33,7 @@ app.add_typer(checks)
 app.add_typer(ensembles)
 app.add_typer(submissions)
 app.add_typer(caches)
+app.add_typer(augments)
 
 Heads = Annotated[
     list[str],

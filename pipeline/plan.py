@@ -127,10 +127,22 @@ def weights_digest(weights: str) -> str:
 
 
 def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path, ranks: Ranks = ALONE) -> Plan:
-    """Load the data, decide the folds and check that the heads can be learnt from them.
+    """Load the data, decide the folds and check that the heads can be learnt from them, by a network that can be built.
 
     Raises:
         PipelineError: Data, settings, backbone or device are not as they must be.
+        HeadError: The heads or their objective are not.
+    """
+    plan = plan_without_network(heads, config, root, ranks)
+    try_network(config, plan.task.n_outputs)  # what does not fit shows now, not after the photos are read
+    return plan
+
+
+def plan_without_network(heads: Iterable[Head], config: TrainConfig, root: Path, ranks: Ranks = ALONE) -> Plan:
+    """What `make_plan` gives; whether the network can be built is not tried.
+
+    Raises:
+        PipelineError: Data, settings or device are not as they must be.
         HeadError: The heads or their objective are not.
     """
     task = Task.of(*heads, objective=config.objective or None, bins=config.bins)
@@ -144,7 +156,6 @@ def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path, ranks: Ran
     values = np.stack([head.values(data.samples.columns) for head in task.heads], axis=1)
     groups = groups_of(config, data.samples.columns, len(folds))
     check_augmentation(config, task.heads, values)
-    try_network(config, task.n_outputs)  # what does not fit shows now, not after the photos are read
     return Plan(task, config, data, folds, values, device, groups, ranks=ranks)
 
 
