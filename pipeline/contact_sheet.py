@@ -110,8 +110,9 @@ def show_person(plan: Plan, person: str, most: int) -> Shown:
     who = person or str(samples.persons[labelled[plan.folds[labelled] != 0]][0])
     rows = labelled[samples.persons[labelled] == who][:most]
     if not len(rows):
-        near = difflib.get_close_matches(who, np.unique(samples.persons[labelled]).tolist(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"a person is, for example, {str(samples.persons[labelled[0]])!r}"
+        known = np.unique(samples.persons[labelled]).tolist()
+        near = difflib.get_close_matches(who, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"a person is, for example, {known[0]!r}"
         raise ConfigError(f"no labelled photo of {who!r}; {hint}")
     fold = int(plan.folds[rows[0]] == 0)
     unread = cast(Pixels, Unread(samples.paths, size))

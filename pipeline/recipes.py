@@ -248,7 +248,7 @@ def _fourteen(strength: float) -> list[Any]:
         A.Rotate(limit=30 * strength, **edge),
         A.Solarize(threshold_range=(1 - strength, 1 - strength), p=1.0),
         A.ColorJitter(brightness=0, contrast=0, saturation=light, hue=0, p=1.0),
-        A.Posterize(num_bits=round(8 - 4 * strength), p=1.0),
+        A.Posterize(num_bits=7 - round(3 * strength), p=1.0),
         A.RandomBrightnessContrast(brightness_limit=0, contrast_limit=light, p=1.0),
         A.RandomBrightnessContrast(brightness_limit=light, contrast_limit=0, p=1.0),
         A.Sharpen(alpha=(light, light), p=1.0),
