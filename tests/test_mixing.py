@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,13 @@ def test_a_batch_is_a_function_of_epoch_and_row_and_its_shares_sum_to_one(mixing
     assert not torch.equal(photos[4, np.arange(24)][0], pixels)
 
 
+@pytest.mark.parametrize("augment", ["medium", "heavy"])
+def test_a_spawned_worker_gets_the_same_recipes(augment: str) -> None:
+    photos, step = mixed_set("halves", augment), (1, np.arange(4))
+    for one, other in zip(photos[step], pickle.loads(pickle.dumps(photos))[step], strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
 def test_workers_do_not_matter() -> None:
     steps = [(e, np.array(rows)) for e in (0, 1) for rows in ([3, 4, 5], [0, 1])]
     transforms = [{"name": "GaussNoise"}, {"name": "RandomCrop", "share": [0.5, 1]}]
@@ -267,3 +275,9 @@ def test_bad_settings_are_refused_by_name(given_settings: dict[str, Any], messag
 
     with pytest.raises(ConfigError, match=message):
         planned()
+
+
+@pytest.mark.parametrize("recipe", ["furious", 3, ["heavy"], {}])
+def test_a_recipe_of_a_class_must_be_one(recipe: object) -> None:
+    with pytest.raises(ConfigError, match="per_class must be a table from class to one of none, light"):
+        config(per_class={"old": recipe})

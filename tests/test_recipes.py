@@ -130,6 +130,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"name": "OneOf"}, "OneOf needs transforms"),
     ({"name": "OneOf", "transforms": [{"name": "Foo"}]}, "unknown name 'Foo'"),
     ({"name": "OneOf", "transforms": [3]}, "a list of tables with a name"),
+    ({"name": "RandomCrop", "height": 10**30, "width": 2}, "RandomCrop"),
     ({"name": "Mosaic"}, "Mosaic needs more than one photo"),
     ({"name": "MaskDropout"}, "MaskDropout needs more"),
 ]
