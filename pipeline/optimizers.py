@@ -6,6 +6,7 @@ import difflib
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import timm.optim
@@ -65,6 +66,16 @@ def _by_shape(parameters: list[nn.Parameter], config: TrainConfig, entries: Grou
         {"params": matrices, "weight_decay": config.weight_decay} | entries,
         {"params": vectors, "weight_decay": 0.0} | entries,
     ]
+
+
+def try_optimizer(config: TrainConfig) -> None:
+    """Make the optimiser once, for a layer that nobody needs.
+
+    Raises:
+        ConfigError: It is unknown, or its arguments are wrong.
+    """
+    parameters = nn.ParameterList([torch.zeros(2, 2), torch.zeros(2)])
+    make_optimizer(parameters, replace(config, layer_decay=1.0))
 
 
 def _require_arguments(config: TrainConfig) -> None:
