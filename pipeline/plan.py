@@ -24,33 +24,40 @@ from pipeline.engine import choose_device
 from pipeline.files import SCHEMA
 from pipeline.fold_data import FoldData
 from pipeline.folds import fold_digest, make_folds, require_classes
+from pipeline.freezing import require_steady
 from pipeline.images import PREFETCHED
 from pipeline.inner import inner_people
 from pipeline.layouts import load_dataset, persons_of
 from pipeline.network import try_network
+from pipeline.optimizers import try_optimizer
 from pipeline.ranks import ALONE, Ranks
 from pipeline.samples import Dataset, labelled_rows, list_digest
+from pipeline.schedules import schedule_settings
 
 SHARED_MEMORY = Path("/dev/shm")  # where workers hand over what they prepared
 # settings that may differ between the folds of one run
 FREE = ("cache", "cache_gib", "checkpoint_every", "device", "note", "workers")
 ROOMS = (
-    "averages",
+    "arguments",
     "augment",
+    "averages",
     "batchnorm",
     "engine",
     "fold",
+    "freezing",
+    "images",
     "inner",
     "job",
-    "phases",
-    "pseudo",
-    "work",
-    "images",
+    "necks",
     "network",
     "optimizers",
+    "phases",
+    "pseudo",
     "ranks",
     "sampling",
     "schedules",
+    "state",
+    "work",
 )
 # the code that decides what a fold learns and predicts
 CODE = ("heads", *(f"pipeline/{name}.py" for name in ROOMS))
@@ -135,6 +142,9 @@ def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path, ranks: Ran
     """
     task = Task.of(*heads, objective=config.objective or None, bins=config.bins)
     device = ranks.device(choose_device(config.device))
+    require_steady(config, ranks.size)
+    schedule_settings(config)
+    try_optimizer(config)
     data = load_dataset(root, fixes=config.fixes, no_fixes=config.no_fixes)
     for head in task.heads:
         labelled_rows(head, data.samples)

@@ -6,8 +6,10 @@ stands for all of them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,8 +87,7 @@ class Progress:
 def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> Tensors:
     """Weights, buffers, the optimiser's moments, the loss scale and torch's random states, on the CPU."""
     found = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
-    for number, moments in optimizer.state_dict()["state"].items():
-        found |= {f"optimizer/{number}/{name}": tensor for name, tensor in moments.items()}
+    found |= _optimizer_tensors(optimizer.state_dict())
     found |= {f"scaler/{name}": torch.tensor(value) for name, value in scaler.state_dict().items()}
     found |= {f"random/{name}": state for name, state in _random_states().items()}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in found.items()}
@@ -108,7 +109,7 @@ def restore(
     if {n: t.shape for n, t in weights.items()} != {n: t.shape for n, t in own.items()}:
         raise ValueError("it is of another network")
     network.load_state_dict(weights)
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": _moments(tensors, optimizer)})
+    _restore_optimizer(tensors, optimizer)
     if scaler.is_enabled():
         scaler.load_state_dict({name: value.item() for name, value in below(tensors, "scaler/").items()})
     random_states = below(tensors, "random/")
@@ -125,6 +126,47 @@ def _random_states() -> Tensors:
 def below(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
     """The tensors whose names begin so, under the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _optimizer_tensors(state: dict[str, Any]) -> Tensors:
+    """What an optimiser keeps; numbers and None as JSON in bytes.
+
+    Raises:
+        TypeError: It keeps something else.
+    """
+    found: Tensors = {}
+    for place, tables in (("optimizer", state["state"]), ("group", dict(enumerate(state["param_groups"])))):
+        for number, table in tables.items():
+            found |= {f"{place}/{number}/{name}": value for name, value in table.items() if isinstance(value, Tensor)}
+    moments = {number: _numbers(kept) for number, kept in state["state"].items()}
+    groups = [{name: value for name, value in group.items() if _is_plain(value)} for group in state["param_groups"]]
+    content = json.dumps({"state": moments, "groups": groups}).encode()
+    return found | {"plain/optimizer": torch.frombuffer(bytearray(content), dtype=torch.uint8)}
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or type(value) in (bool, int, float)
+
+
+def _numbers(kept: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = {name: value for name, value in kept.items() if not isinstance(value, Tensor)}
+    for name, value in numbers.items():
+        if not _is_plain(value):
+            raise TypeError(f"the optimiser keeps a {type(value).__name__} as {name!r}, which no checkpoint can hold")
+    return numbers
+
+
+def _restore_optimizer(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    moments: dict[int, dict[str, Any]] = dict(_moments(tensors, optimizer))
+    plain = json.loads(bytes(tensors["plain/optimizer"].tolist()))
+    for number, numbers in plain["state"].items():
+        moments[int(number)] = moments.get(int(number), {}) | numbers
+    own = optimizer.state_dict()
+    groups = [group | kept for group, kept in zip(own["param_groups"], plain["groups"], strict=True)]
+    for key, tensor in below(tensors, "group/").items():
+        number, name = key.split("/")
+        groups[int(number)][name] = tensor
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
 def _moments(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[int, Tensors]:

@@ -28,6 +28,7 @@ from pipeline.engine import (
     probabilities,
 )
 from pipeline.fold_data import FoldResult, is_looked_at
+from pipeline.freezing import set_frozen
 from pipeline.images import Batch, PhotoSet, load_steps
 from pipeline.job import Job
 from pipeline.phases import Phase, phase_of
@@ -114,11 +115,13 @@ class Work:
         first, end = ends[epoch - phase.epochs.start], ends[epoch - phase.epochs.start + 1]
         place = f"epoch {epoch + 1}/{config.epochs + config.finish_epochs + config.pseudo_epochs}"
         self.trainer.network.train()
+        set_frozen(self.trainer.network, config, epoch)
+        losses = [row["train_loss"] for row in progress.history]
         elapsed, before = clock(), progress.epoch_seconds
         while progress.step < end:
             batch = next(batches)
             n = len(phase.steps[progress.step - phase.first][1])
-            progress.loss += self.trainer.step(progress.step, batch, n)
+            progress.loss += self.trainer.step(progress.step, batch, n, losses)
             if not progress.settled:
                 self.kept.after_step(self.trainer.network, progress.step)
             progress.photos += n
@@ -262,7 +265,7 @@ class Work:
             "fold": float(job.data.fold),
             "epoch": float(epoch + 1),
             "train_loss": progress.loss / progress.photos,
-            "lr": learning_rate(last_step, total, job.config),
+            "lr": learning_rate(last_step, total, job.config, [row["train_loss"] for row in progress.history]),
             "seconds": progress.epoch_seconds,
             "images_per_second": progress.photos / progress.epoch_seconds,
         }

@@ -12,7 +12,12 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted(file for room in ("heads", "ensemble", "pipeline") for file in (ROOT / room).rglob("*.py"))
 # what only these may import
 RESERVED = {
-    "timm": {"pipeline/network.py", "pipeline/optimizers.py", "pipeline/averages.py"},
+    "timm": {
+        "pipeline/network.py",
+        "pipeline/optimizers.py",
+        "pipeline/averages.py",
+        "pipeline/freezing.py",
+    },
     "albumentations": {"pipeline/augment.py", "pipeline/recipes.py"},
     "cv2": {
         "pipeline/images.py",
@@ -60,7 +65,7 @@ FLOORS = [
     {"samples"},
     {"options", "findings"},
     {"config"},
-    {"rules", "tables", "progress", "interrupts", "launch"},
+    {"rules", "arguments", "tables", "progress", "interrupts", "launch"},
     {"reading", "terminal"},
     {"errors"},
 ]

@@ -63,7 +63,7 @@ def test_accumulated_gradients_and_losses_are_those_of_the_whole_batch(micro_bat
     for size in (37, micro_batch):
         torch.manual_seed(0)
         task = Task.of(HEADS["mask"], HEADS["gender"])
-        network = Network(Plain(), task.n_outputs, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        network = Network(Plain(), nn.Linear(8, task.n_outputs), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
         config = TrainConfig(weights="none")
         trainer = Trainer.of(network, task, config, torch.device("cpu"), 10, size)
         loss = trainer.step(0, batch_of(pixels, values))
