@@ -46,7 +46,10 @@ def finish(plan: Plan, run: Run) -> None:
     except (KeyError, IndexError, ValueError) as error:
         raise ArtifactError(f"the folds of run {run.name!r} do not fit together ({error}); use --fresh") from error
     history = [row for fact in facts for row in fact["history"]]
-    write_csv(run.folder / "history.csv", history[0], [[_plain(value) for value in row.values()] for row in history])
+    columns = list(dict.fromkeys(name for row in history for name in row))  # not every epoch is judged
+    write_csv(
+        run.folder / "history.csv", columns, [[_plain(row[c]) if c in row else "" for c in columns] for row in history]
+    )
     people = zip(plan.data.samples.ids, plan.data.samples.persons, plan.folds, strict=True)
     write_csv(run.folder / "folds.csv", ["sample_id", "person_id", "fold"], people)
     files = run.checksums(sorted(file.name for file in run.folder.iterdir() if _is_lasting(file.name)))
@@ -96,11 +99,12 @@ def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mix(plan: Plan, index: int) -> dict[str, list[float]]:
-    """The class mix of a head's photos, and that its network was trained under: no sampler or loss changes it."""
+    """The class mix of a head's photos, and that its network's probabilities are under."""
     head = plan.task.heads[index]
     targets = head.labels(plan.values[:, index])
-    photos = mix_of(targets[targets >= 0], len(head.classes)).tolist()
-    return {"photos": photos, "trained": photos}
+    photos = mix_of(targets[targets >= 0], len(head.classes))
+    seen = photos  # as the sampler shows them
+    return {"photos": photos.tolist(), "trained": plan.task.mix(index, seen).tolist()}
 
 
 def out_of_fold(plan: Plan, index: int, view: str, parts: Sequence[Arrays]) -> Predictions:

@@ -9,7 +9,6 @@ import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from heads.base import FloatArray, Head, IntArray, StrArray
 from heads.registry import LABELS
+from pipeline.arguments import Argument, Arguments, between, filled
 from pipeline.augment import Pixels
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
@@ -85,32 +85,21 @@ class MixingArgs:
         Raises:
             ConfigError: One is unknown, of the wrong kind or out of range.
         """
-        given, known = config.mixing_args, _known(config.mixing)
-        for name, value in given.items():
-            if name not in known:
-                takes = f"takes: {', '.join(known)}" if known else "takes none; set mixing"
-                raise ConfigError(f"unknown argument {name!r} in mixing_args; mixing {config.mixing!r} {takes}")
-            holds, wanted = _RULES[name]
-            if not holds(value):
-                raise ConfigError(f"{name} in mixing_args must be {wanted}, got {value!r}")
-        return cls(**given)
+        known = _known(config.mixing)
+        return cls(**filled("mixing_args", config.mixing_args, known, f"mixing {config.mixing!r}"))
 
 
-def _known(mixing: str) -> list[str]:
+def _known(mixing: str) -> Arguments:
     if mixing == "none":
-        return []
-    return [name for name in _RULES if (mixing, name) != ("halves", "alpha")]
+        return {}
+    return {name: argument for name, argument in ARGUMENTS.items() if (mixing, name) != ("halves", "alpha")}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "prob": (lambda x: _is_number(x) and 0 <= x <= 1, "a number from 0 to 1"),
-    "alpha": (lambda x: _is_number(x) and 1e-3 <= x <= 1e3, "a number from 0.001 to 1000"),
-    "within": (lambda x: isinstance(x, str), "a label column, e.g. 'mask'"),
-    "partner": (lambda x: isinstance(x, str), "a class, e.g. 'old'"),
+ARGUMENTS: Arguments = {
+    "prob": between(0, 1, 0.5),
+    "alpha": between(1e-3, 1e3, 1.0),
+    "within": Argument("", lambda name: True, "a label column"),
+    "partner": Argument("", lambda name: True, "a class"),
 }
 
 

@@ -32,7 +32,7 @@ from pipeline.fold_data import FoldData, FoldResult
 from pipeline.interrupts import Stopping, Terminated, noted
 from pipeline.link import Teller, Watch
 from pipeline.locks import locked
-from pipeline.plan import code_digest, weights_digest
+from pipeline.plan import code_digest, task_of, weights_digest
 from pipeline.progress import heard_by, minutes, say
 from pipeline.ranks import ALONE, Ranks
 from pipeline.recover import run_patiently
@@ -60,6 +60,7 @@ class FoldOrder:
         values: (N, H) values of the heads, NaN = not labelled.
         train: Row numbers to learn from.
         held_out: Row numbers to predict.
+        inner: Row numbers by which epochs are judged.
         groups: (N,) class that mixed photos must share, -1 = not labelled.
         device: Where to run.
         workers: Processes that prepare batches.
@@ -78,6 +79,7 @@ class FoldOrder:
     values: FloatArray
     train: IntArray
     held_out: IntArray
+    inner: IntArray
     groups: IntArray
     device: str
     workers: int
@@ -154,14 +156,14 @@ def train_fold(
             return  # by a process that outlived its command
         if order.weights != weights_digest(config.weights):
             raise ArtifactError(f"{config.weights} on {socket.gethostname()} is another file than where this began")
-        task = Task.of(*map(head_named, order.heads), objective=config.objective or None, bins=config.bins)
+        task = task_of(map(head_named, order.heads), config, order.values)
         photos, test = open_array(order.photos), open_array(order.test)
         device = ranks.device(_device(order.device))
         machine = machine_of(device, ranks.size)
         saver = Checkpoints(run.checkpoints, order.fold, order.settings, machine, config.checkpoint_every)
         job = FoldJob(
             task,
-            FoldData(order.fold, photos, order.values, order.train, order.held_out, test, order.groups),
+            FoldData(order.fold, photos, order.values, order.train, order.held_out, test, order.groups, order.inner),
             config,
             device,
             0 if multiprocessing.current_process().daemon else order.workers,  # daemons may have no children
@@ -227,7 +229,7 @@ def smallest_micro_batch(order: FoldOrder) -> int:
 def say_epoch(row: Row) -> None:
     """Say how an epoch went, in one line."""
     heads = [key.removesuffix("_macro_f1") for key in row if key.endswith("_macro_f1")]
-    scores = "  ".join(f"{head} F1 {row[f'{head}_macro_f1']:.3f}" for head in heads)
+    scores = "  ".join(f"{head.replace('_', ' ')} F1 {row[f'{head}_macro_f1']:.3f}" for head in heads)
     say(
         f"fold {row['fold']:.0f} epoch {row['epoch']:2.0f}  loss {row['train_loss']:.4f}  {scores}  "
         f"{row['images_per_second']:.0f} img/s"

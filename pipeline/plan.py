@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from heads.base import FloatArray, Head, IntArray
+from heads.recipe import Recipe
 from heads.task import Task
 from pipeline.augment import Pixels
 from pipeline.augmentation import check_augmentation
@@ -25,30 +26,45 @@ from pipeline.engine import choose_device
 from pipeline.files import SCHEMA
 from pipeline.fold_data import FoldData
 from pipeline.folds import fold_digest, make_folds, require_classes
+from pipeline.freezing import require_steady
 from pipeline.images import PREFETCHED
+from pipeline.inner import inner_people
 from pipeline.layouts import load_dataset, persons_of
 from pipeline.mixing import groups_of
 from pipeline.network import try_network
+from pipeline.optimizers import try_optimizer
+from pipeline.pseudo import require_pseudo
 from pipeline.ranks import ALONE, Ranks
-from pipeline.samples import Dataset, labelled_rows, list_digest
+from pipeline.samples import Dataset, Samples, labelled_rows, list_digest
+from pipeline.schedules import schedule_settings
 
 SHARED_MEMORY = Path("/dev/shm")  # where workers hand over what they prepared
 # settings that may differ between the folds of one run
 FREE = ("cache", "cache_gib", "checkpoint_every", "device", "note", "workers")
 ROOMS = (
+    "arguments",
     "augment",
+    "averages",
     "augmentation",
     "batchnorm",
     "engine",
     "fold",
+    "freezing",
     "images",
+    "inner",
+    "job",
+    "necks",
     "mixing",
     "network",
     "optimizers",
+    "phases",
+    "pseudo",
     "ranks",
     "recipes",
     "sampling",
     "schedules",
+    "state",
+    "work",
 )
 # the code that decides what a fold learns and predicts
 CODE = ("heads", *(f"pipeline/{name}.py" for name in ROOMS))
@@ -145,18 +161,43 @@ def plan_without_network(heads: Iterable[Head], config: TrainConfig, root: Path,
         PipelineError: Data, settings or device are not as they must be.
         HeadError: The heads or their objective are not.
     """
-    task = Task.of(*heads, objective=config.objective or None, bins=config.bins)
+    task = task_of(heads := list(heads), config)
     device = ranks.device(choose_device(config.device))
+    require_steady(config, ranks.size)
+    schedule_settings(config)
+    try_optimizer(config)
     data = load_dataset(root, fixes=config.fixes, no_fixes=config.no_fixes)
     for head in task.heads:
         labelled_rows(head, data.samples)
     folds = make_folds(data.samples, config.folds, config.fold_seed)
     for head in task.heads:
         require_classes(head, data.samples, folds)
-    values = np.stack([head.values(data.samples.columns) for head in task.heads], axis=1)
+    values = values_of(heads, data.samples)
+    task = task_of(heads, config, values)
     groups = groups_of(config, data.samples.columns, len(folds))
     check_augmentation(config, task.heads, values)
+    require_pseudo(task, config, len(data.test_ids))
     return Plan(task, config, data, folds, values, device, groups, ranks=ranks)
+
+
+def values_of(heads: Iterable[Head], samples: Samples) -> FloatArray:
+    """The (N, H) values of all photos, NaN = not labelled."""
+    return np.stack([head.values(samples.columns) for head in heads], axis=1)
+
+
+def task_of(heads: Iterable[Head], config: TrainConfig, values: FloatArray | None = None) -> Task:
+    """The task that the settings make of the heads; the same values make the same one.
+
+    Args:
+        heads: What is learnt.
+        config: The settings.
+        values: (N, H) values of the photos of the run, NaN = not labelled; None = not known yet, for a first check.
+
+    Raises:
+        HeadError: Settings do not fit the heads.
+    """
+    settings = {item.name: getattr(config, item.name) for item in fields(Recipe)}
+    return Task.of(*heads, recipe=Recipe(**settings), values=values)
 
 
 def worker_count(config: TrainConfig, device: torch.device) -> int:
@@ -196,6 +237,12 @@ def describe(plan: Plan) -> str:
 
 def fold_data(plan: Plan, fold: int, photos: Pixels, test: Pixels) -> FoldData:
     """What fold number ``fold`` learns from and predicts."""
-    rows = plan.labelled
+    rows, config = plan.labelled, plan.config
     held_out = plan.folds[rows] == fold
-    return FoldData(fold, photos, plan.values, rows[~held_out], rows[held_out], test, plan.groups)
+    others = rows[~held_out]
+    labels = [head.labels(column) for head, column in zip(plan.task.heads, plan.values.T, strict=True)]
+    strata = np.unique(np.stack(labels), axis=1, return_inverse=True)[1].reshape(-1)
+    seed = config.fold_seed * config.folds + fold
+    inner = inner_people(others, plan.data.samples.persons, strata, share=config.inner, seed=seed)
+    train = np.setdiff1d(others, inner)
+    return FoldData(fold, photos, plan.values, train, rows[held_out], test, plan.groups, inner)

@@ -141,7 +141,7 @@ def test_flips_and_shifts_are_independent() -> None:
 @given(st.integers(2, 60), st.integers(2, 9), st.integers(1, 3))
 def test_every_epoch_sees_every_row_once_and_no_batch_has_one(n: int, batch_size: int, epochs: int) -> None:
     rows = np.arange(n) * 7
-    steps = training_steps(rows, batch_size=batch_size, epochs=epochs, key=(0,))
+    steps = training_steps(rows, batch_size=batch_size, epochs=range(epochs), key=(0,))
     assert len(steps) % epochs == 0
     for epoch in range(epochs):
         seen = [batch for e, batch in steps if e == epoch]
