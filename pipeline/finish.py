@@ -15,11 +15,12 @@ from ensemble.combine import average_views
 from ensemble.metrics import accuracy, macro_f1
 from ensemble.predictions import Predictions
 from ensemble.priors import mix_of
-from heads.base import Head
+from heads.base import FloatArray, Head
 from pipeline.errors import ArtifactError
 from pipeline.files import Arrays, write_csv, write_json
 from pipeline.layouts import persons_of
 from pipeline.plan import Plan
+from pipeline.sampling import counted, groups_of, seen_mix, weights_of
 from pipeline.schema import FoldFacts
 from pipeline.store import Run
 
@@ -99,11 +100,26 @@ def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mix(plan: Plan, index: int) -> dict[str, list[float]]:
-    """The class mix of a head's photos, and that its network was trained under: no sampler or loss changes it."""
+    """The class mix of a head's photos, and that its network was trained under."""
     head = plan.task.heads[index]
     targets = head.labels(plan.values[:, index])
-    photos = mix_of(targets[targets >= 0], len(head.classes)).tolist()
-    return {"photos": photos, "trained": photos}
+    photos = mix_of(targets[targets >= 0], len(head.classes))
+    return {"photos": photos.tolist(), "trained": seen(plan, index).tolist()}
+
+
+def seen(plan: Plan, index: int) -> FloatArray:
+    """(C,) the class mix of a head as its network saw it: sampler and border band count."""
+    heads = plan.task.heads
+    weights = weights_of(heads, plan.values, plan.config)
+    rows = np.flatnonzero(counted(plan.values, weights))
+    return seen_mix(
+        plan.config.sampler,
+        groups_of(heads, plan.values, plan.persons).take(rows),
+        heads[index].labels(plan.values[rows, index]),
+        len(heads[index].classes),
+        there=np.ones(len(rows)),
+        weights=weights[rows, index],
+    )
 
 
 def out_of_fold(plan: Plan, index: int, view: str, parts: Sequence[Arrays]) -> Predictions:

@@ -22,6 +22,7 @@ from pipeline.images import Augmentation, PhotoSet
 from pipeline.job import Job
 from pipeline.network import build_network
 from pipeline.phases import Phase, phase_of
+from pipeline.sampling import weights_of
 from pipeline.state import Progress, restore
 from pipeline.work import Work
 
@@ -65,8 +66,11 @@ class FoldJob(Job):
 
     def main_phase(self) -> Phase:
         """The epochs on the training rows."""
-        photos = PhotoSet(self.data.photos, self.data.values, Augmentation(self.config.augment, self.key))
-        return phase_of(self.data.train, photos, self.config, self.key, epochs=range(self.config.epochs), first=0)
+        weights = weights_of(self.task.heads, self.data.values, self.config)
+        augmentation = Augmentation(self.config.augment, self.key)
+        photos = PhotoSet(self.data.photos, self.data.values, augmentation, weights=weights)
+        rows, epochs = self.data.train, range(self.config.epochs)
+        return phase_of(rows, photos, self.config, self.key, groups=self.groups(photos), epochs=epochs, first=0)
 
     def begin(self, trainer: Trainer, kept: Kept, main: Phase) -> Progress:
         """Where to begin: at the newest checkpoint, which is then put in place, or at the first step.

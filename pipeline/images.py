@@ -142,9 +142,16 @@ class Joined:
 class PhotoSet(Dataset[Batch]):
     """Batches of photos, fetched by (epoch, row numbers); augmented when an augmentation is given."""
 
-    def __init__(self, photos: Pixels, values: FloatArray, augmentation: Augmentation | None = None) -> None:
-        """Wrap (N, S, S, 3) photos and their (N, H) values."""
-        self.photos, self.values, self.augmentation = photos, values, augmentation
+    def __init__(
+        self,
+        photos: Pixels,
+        values: FloatArray,
+        augmentation: Augmentation | None = None,
+        *,
+        weights: FloatArray | None = None,
+    ) -> None:
+        """Wrap (N, S, S, 3) photos, their (N, H) values, and how much they count (N, H), None = all alike."""
+        self.photos, self.values, self.augmentation, self.weights = photos, values, augmentation, weights
         self.augment = AUGMENTATIONS[augmentation.name]() if augmentation else None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -168,7 +175,10 @@ class PhotoSet(Dataset[Batch]):
             for image, row in zip(images, rows.tolist(), strict=True):
                 image[:] = self.augment(image, np.random.default_rng([*self.augmentation.key, epoch, row]))
         values = torch.from_numpy(self.values[rows]).float()[:, None]
-        return torch.from_numpy(images).permute(0, 3, 1, 2), values, torch.ones_like(values)
+        shares = (
+            torch.ones_like(values) if self.weights is None else torch.from_numpy(self.weights[rows]).float()[:, None]
+        )
+        return torch.from_numpy(images).permute(0, 3, 1, 2), values, shares
 
 
 def load_steps(

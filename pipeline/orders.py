@@ -58,6 +58,7 @@ class FoldOrder:
         photos: The file of the (N, S, S, 3) resized photos.
         test: That of the eval photos.
         values: (N, H) values of the heads, NaN = not labelled.
+        persons: (N,) number of the person on each photo.
         train: Row numbers to learn from.
         held_out: Row numbers to predict.
         inner: Row numbers by which epochs are judged.
@@ -76,6 +77,7 @@ class FoldOrder:
     photos: Path
     test: Path
     values: FloatArray
+    persons: IntArray
     train: IntArray
     held_out: IntArray
     inner: IntArray
@@ -161,7 +163,7 @@ def train_fold(
         saver = Checkpoints(run.checkpoints, order.fold, order.settings, machine, config.checkpoint_every)
         job = FoldJob(
             task,
-            FoldData(order.fold, photos, order.values, order.train, order.held_out, test, order.inner),
+            FoldData(order.fold, photos, order.values, order.train, order.held_out, test, order.persons, order.inner),
             config,
             device,
             0 if multiprocessing.current_process().daemon else order.workers,  # daemons may have no children

@@ -30,6 +30,7 @@ from pipeline.layouts import load_dataset, persons_of
 from pipeline.network import try_network
 from pipeline.ranks import ALONE, Ranks
 from pipeline.samples import Dataset, labelled_rows, list_digest
+from pipeline.sampling import counted, weights_of
 
 SHARED_MEMORY = Path("/dev/shm")  # where workers hand over what they prepared
 # settings that may differ between the folds of one run
@@ -84,6 +85,11 @@ class Plan:
     def labelled(self) -> IntArray:
         """Row numbers that carry at least one of the labels."""
         return np.flatnonzero(~np.isnan(self.values).all(axis=1))
+
+    @property
+    def persons(self) -> IntArray:
+        """(N,) number of the person on each photo."""
+        return np.unique(self.data.samples.persons, return_inverse=True)[1].astype(np.int64)
 
     @property
     def workers(self) -> int:
@@ -190,5 +196,7 @@ def fold_data(plan: Plan, fold: int, photos: Pixels, test: Pixels) -> FoldData:
     strata = np.unique(np.stack(labels), axis=1, return_inverse=True)[1].reshape(-1)
     seed = config.fold_seed * config.folds + fold
     inner = inner_people(others, plan.data.samples.persons, strata, share=config.inner, seed=seed)
+    used = counted(plan.values, weights_of(plan.task.heads, plan.values, config))
     train = np.setdiff1d(others, inner)
-    return FoldData(fold, photos, plan.values, train, rows[held_out], test, inner)
+    train = train[used[train]]
+    return FoldData(fold, photos, plan.values, train, rows[held_out], test, plan.persons, inner)

@@ -68,7 +68,8 @@ def with_pseudo(photos: PhotoSet, data: FoldData, pseudo: Tensors) -> tuple[Phot
     """The training photos with the eval photos behind them, and the rows to train on."""
     test = np.full((len(data.test), data.values.shape[1]), np.nan)
     test[pseudo["rows"].numpy()] = pseudo["values"].numpy()
-    both = PhotoSet(
-        cast(Pixels, Joined(data.photos, data.test)), np.concatenate([data.values, test]), photos.augmentation
-    )
+    values = np.concatenate([data.values, test])
+    weights = None if photos.weights is None else np.concatenate([photos.weights, np.ones_like(test)])
+    pixels = cast(Pixels, Joined(data.photos, data.test))
+    both = PhotoSet(pixels, values, photos.augmentation, weights=weights)
     return both, np.concatenate([data.train, data.inner, len(data.values) + pseudo["rows"].numpy()])

@@ -239,6 +239,7 @@ def _orders(
         photos=photos.file.resolve(),
         test=test.file.resolve(),
         values=plan.values,
+        persons=plan.persons,
         train=plan.labelled,
         held_out=plan.labelled,
         inner=plan.labelled[:0],
