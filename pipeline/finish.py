@@ -85,6 +85,8 @@ def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
         "data_root": str(plan.data.root.resolve()),
         "photos": len(samples.ids),
         "people": persons_of(plan.data),
+        "extra_photos": len(plan.extra),
+        "extra_people": plan.extra.people,
         "label_fixes": plan.data.fixed,
         "libraries": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         "device": sorted({fact["device"] for fact in facts}),
@@ -108,16 +110,16 @@ def _mix(plan: Plan, index: int) -> dict[str, list[float]]:
 
 
 def seen(plan: Plan, index: int) -> FloatArray:
-    """(C,) the class mix of a head as its network saw it: sampler and border band count."""
-    heads = plan.task.heads
-    weights = weights_of(heads, plan.values, plan.config)
-    rows = np.flatnonzero(counted(plan.values, weights))
+    """(C,) the class mix of a head as its network saw it: sampler, border band and extra photos count."""
+    heads, values, n_folds = plan.task.heads, plan.all_values, plan.config.folds
+    weights = weights_of(heads, values, plan.config)
+    rows = np.flatnonzero(counted(values, weights))
     return seen_mix(
         plan.config.sampler,
-        groups_of(heads, plan.values, plan.persons).take(rows),
-        heads[index].labels(plan.values[rows, index]),
+        groups_of(heads, values, plan.all_persons).take(rows),
+        heads[index].labels(values[rows, index]),
         len(heads[index].classes),
-        there=np.ones(len(rows)),
+        there=np.where(rows < len(plan.values), 1.0, n_folds / (n_folds - 1)),  # every fold trains on the extra ones
         weights=weights[rows, index],
     )
 

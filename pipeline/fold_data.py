@@ -35,7 +35,7 @@ class FoldData:
 
     Attributes:
         fold: Its number.
-        photos: (N, S, S, 3) resized photos.
+        photos: (N, S, S, 3) resized photos, extra ones last.
         values: (N, H) values of the heads, NaN = not labelled.
         train: Row numbers to learn from.
         held_out: Row numbers to predict; nobody on them is in ``train`` or ``inner``.

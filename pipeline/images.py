@@ -10,7 +10,7 @@ import os
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -131,12 +131,39 @@ class Joined:
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, S, S, 3)."""
+        return len(self), *self.first.shape[1:]
+
     def __getitem__(self, rows: IntArray) -> Pixels:
         """The photos of these row numbers."""
-        found = np.empty((len(rows), *self.first.shape[1:]), dtype=np.uint8)
+        found = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
         behind = rows >= len(self.first)
         found[~behind], found[behind] = self.first[rows[~behind]], self.second[rows[behind] - len(self.first)]
         return found
+
+
+def one_behind_another(parts: Iterable[Pixels]) -> Pixels:
+    """Photos of one or more arrays as if they were one."""
+    joined, *others = parts
+    for part in others:
+        joined = cast(Pixels, Joined(joined, part))
+    return joined
+
+
+def _packed(photos: Any) -> Any:
+    """What stands for photos on the way to a worker: of those that lie in a file, the file's name."""
+    if isinstance(photos, Joined):
+        return Joined(_packed(photos.first), _packed(photos.second))
+    return Path(photos.filename) if isinstance(photos, np.memmap) and photos.filename is not None else photos
+
+
+def _unpacked(photos: Any) -> Any:
+    """The photos again."""
+    if isinstance(photos, Joined):
+        return Joined(_unpacked(photos.first), _unpacked(photos.second))
+    return np.load(photos, mmap_mode="r", allow_pickle=False) if isinstance(photos, Path) else photos
 
 
 class PhotoSet(Dataset[Batch]):
@@ -156,16 +183,11 @@ class PhotoSet(Dataset[Batch]):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker process is sent: of photos that lie in a file, only the file's name."""
-        state = dict(self.__dict__)
-        if isinstance(self.photos, np.memmap) and self.photos.filename is not None:
-            state["photos"] = Path(self.photos.filename)
-        return state
+        return self.__dict__ | {"photos": _packed(self.photos)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the photos' file again."""
-        if isinstance(state["photos"], Path):
-            state["photos"] = np.load(state["photos"], mmap_mode="r", allow_pickle=False)
-        self.__dict__.update(state)
+        self.__dict__.update(state | {"photos": _unpacked(state["photos"])})
 
     def __getitem__(self, step: tuple[int, IntArray]) -> Batch:
         """The batch of one step; its images are laid out channels last as they come."""

@@ -29,6 +29,7 @@ from pipeline.errors import ArtifactError, ConfigError, PipelineError
 from pipeline.files import SCHEMA, Arrays, write_arrays, write_bytes, write_json
 from pipeline.fold import FoldJob
 from pipeline.fold_data import FoldData, FoldResult
+from pipeline.images import one_behind_another
 from pipeline.interrupts import Stopping, Terminated, noted
 from pipeline.link import Teller, Watch
 from pipeline.locks import locked
@@ -55,7 +56,7 @@ class FoldOrder:
         config: The settings.
         settings: Fingerprint of all that must be equal for folds of one run.
         weights: Fingerprint of the weights to begin with.
-        photos: The file of the (N, S, S, 3) resized photos.
+        photos: The files of the (N, S, S, 3) resized photos, and of the extra ones behind them.
         test: That of the eval photos.
         values: (N, H) values of the heads, NaN = not labelled.
         persons: (N,) number of the person on each photo.
@@ -74,7 +75,7 @@ class FoldOrder:
     config: TrainConfig
     settings: str
     weights: str
-    photos: Path
+    photos: tuple[Path, ...]
     test: Path
     values: FloatArray
     persons: IntArray
@@ -157,7 +158,7 @@ def train_fold(
         if order.weights != weights_digest(config.weights):
             raise ArtifactError(f"{config.weights} on {socket.gethostname()} is another file than where this began")
         task = Task.of(*map(head_named, order.heads), objective=config.objective or None, bins=config.bins)
-        photos, test = open_array(order.photos), open_array(order.test)
+        photos, test = one_behind_another(map(open_array, order.photos)), open_array(order.test)
         device = ranks.device(_device(order.device))
         machine = machine_of(device, ranks.size)
         saver = Checkpoints(run.checkpoints, order.fold, order.settings, machine, config.checkpoint_every)
