@@ -121,18 +121,18 @@ class Mixing:
     Attributes:
         mix: One of ``MIXINGS``.
         args: Its arguments.
-        groups: (N,) what partners share; -1 = unknown; such photos, and those of rows behind, are not mixed.
+        alike: (N,) what partners share; -1 = unknown; such photos, and those of rows behind, are not mixed.
         pools: Group -> the row numbers, increasing, that partners are drawn from.
     """
 
     mix: Mix
     args: MixingArgs
-    groups: IntArray
+    alike: IntArray
     pools: Mapping[int, IntArray]
 
     @classmethod
     def of(
-        cls, config: TrainConfig, heads: Sequence[Head], values: FloatArray, train: IntArray, groups: IntArray
+        cls, config: TrainConfig, heads: Sequence[Head], values: FloatArray, train: IntArray, alike: IntArray
     ) -> Mixing | None:
         """The mixing that the settings ask for; None where they ask for none.
 
@@ -141,7 +141,7 @@ class Mixing:
             heads: H heads.
             values: (N, H) values of the heads, NaN = not labelled.
             train: Row numbers that are trained on.
-            groups: (N,) what `groups_of` gave.
+            alike: (N,) what `alike_of` gave.
 
         Raises:
             ConfigError: Arguments are not as they must be, or no head has the partners' class.
@@ -152,14 +152,14 @@ class Mixing:
         rows = np.unique(train)
         if args.partner:
             rows = rows[of_class(heads, values, args.partner, "partner in mixing_args")[rows]]
-        pools = {int(group): rows[groups[rows] == group] for group in np.unique(groups[rows]) if group >= 0}
-        return cls(MIXINGS[config.mixing], args, groups, pools)
+        pools = {int(group): rows[alike[rows] == group] for group in np.unique(alike[rows]) if group >= 0}
+        return cls(MIXINGS[config.mixing], args, alike, pools)
 
     def partner(self, row: int, rng: np.random.Generator) -> int | None:
         """The row whose photo this one is mixed with, never itself; None = it is not mixed this time."""
         if rng.random() >= self.args.prob:
             return None
-        group = int(self.groups[row]) if row < len(self.groups) else -1
+        group = int(self.alike[row]) if row < len(self.alike) else -1
         pool = self.pools.get(group, np.empty(0, dtype=np.int64))
         place = int(np.searchsorted(pool, row))
         is_in = place < len(pool) and pool[place] == row
@@ -169,7 +169,7 @@ class Mixing:
         return int(pool[drawn + (is_in and drawn >= place)])
 
 
-def groups_of(config: TrainConfig, columns: Mapping[str, StrArray], n: int) -> IntArray:
+def alike_of(config: TrainConfig, columns: Mapping[str, StrArray], n: int) -> IntArray:
     """The (n,) class index that mixed photos must share, -1 = not labelled; zeros where they need not share any.
 
     Args:
