@@ -50,7 +50,7 @@ class Augmentation:
         values: FloatArray,
         *,
         train: IntArray,
-        groups: IntArray,
+        alike: IntArray,
     ) -> Augmentation:
         """What the settings ask for.
 
@@ -62,7 +62,7 @@ class Augmentation:
             heads: H heads.
             values: (N, H) values of the heads, NaN = not labelled.
             train: Row numbers that are trained on.
-            groups: (N,) what mixed photos share; -1 = unknown.
+            alike: What mixed photos share, see `Mixing.of`.
 
         Raises:
             ConfigError: A class is of no head, or arguments are not as they must be.
@@ -72,7 +72,7 @@ class Augmentation:
             named = [name for name, wanted in config.per_class.items() if wanted == recipe]
             found = [np.flatnonzero(of_class(heads, values, name, "per_class")) for name in named]
             rows |= {recipe: np.unique(np.concatenate(found))} if found else {}
-        mixing = Mixing.of(config, heads, values, train, groups)
+        mixing = Mixing.of(config, heads, values, train, alike)
         return cls(config.augment, key, config.transforms, config.image_size, rows, mixing)
 
 
@@ -88,7 +88,7 @@ def check_augmentation(config: TrainConfig, heads: Sequence[Head], values: Float
         ConfigError: A transform, class or argument is not as it must be.
     """
     rows = np.arange(len(values))
-    Augmentation.of(config, (), heads, values, train=rows, groups=np.zeros_like(rows))
+    Augmentation.of(config, (), heads, values, train=rows, alike=np.zeros_like(rows))
     if config.transforms:
         own_recipe(config.transforms, config.image_size)
 

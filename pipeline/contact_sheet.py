@@ -115,12 +115,12 @@ def show_person(plan: Plan, person: str, most: int) -> Shown:
         hint = f"did you mean {near[0]!r}?" if near else f"a person is, for example, {known[0]!r}"
         raise ConfigError(f"no labelled photo of {who!r}; {hint}")
     fold = int(plan.folds[rows[0]] == 0)
-    unread = cast(Pixels, Unread(samples.paths, size))
+    unread = cast(Pixels, Unread(samples.paths + plan.extra.samples.paths, size))
     data = fold_data(plan, fold, unread, cast(Pixels, Unread((), size)))
     heads = plan.task.heads
     key = (plan.config.seed, stable_number("+".join(head.name for head in heads)), fold)
-    augmentation = Augmentation.of(plan.config, key, heads, plan.values, train=data.train, groups=data.groups)
-    photos = PhotoSet(unread, plan.values, augmentation)
+    augmentation = Augmentation.of(plan.config, key, heads, data.values, train=data.train, alike=data.alike)
+    photos = PhotoSet(unread, data.values, augmentation)
     seen, mixed = [], []
     for epoch in range(min(plan.config.epochs, MOST_EPOCHS)):
         images, values, shares = photos[epoch, rows]

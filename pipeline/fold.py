@@ -23,6 +23,7 @@ from pipeline.images import PhotoSet
 from pipeline.job import Job
 from pipeline.network import build_network
 from pipeline.phases import Phase, phase_of
+from pipeline.sampling import weights_of
 from pipeline.state import Progress, restore
 from pipeline.work import Work
 
@@ -66,12 +67,12 @@ class FoldJob(Job):
 
     def main_phase(self) -> Phase:
         """The epochs on the training rows."""
-        data = self.data
-        augmentation = Augmentation.of(
-            self.config, self.key, self.task.heads, data.values, train=data.train, groups=data.groups
-        )
-        photos = PhotoSet(data.photos, data.values, augmentation)
-        return phase_of(data.train, photos, self.config, self.key, epochs=range(self.config.epochs), first=0)
+        data, config, heads = self.data, self.config, self.task.heads
+        augmentation = Augmentation.of(config, self.key, heads, data.values, train=data.train, alike=data.alike)
+        weights = weights_of(heads, data.values, config)
+        photos = PhotoSet(data.photos, data.values, augmentation, weights=weights)
+        epochs = range(config.epochs)
+        return phase_of(data.train, photos, config, self.key, groups=self.groups(photos), epochs=epochs, first=0)
 
     def begin(self, trainer: Trainer, kept: Kept, main: Phase) -> Progress:
         """Where to begin: at the newest checkpoint, which is then put in place, or at the first step.

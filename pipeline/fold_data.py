@@ -35,12 +35,13 @@ class FoldData:
 
     Attributes:
         fold: Its number.
-        photos: (N, S, S, 3) resized photos.
+        photos: (N, S, S, 3) resized photos, extra ones last.
         values: (N, H) values of the heads, NaN = not labelled.
         train: Row numbers to learn from.
         held_out: Row numbers to predict; nobody on them is in ``train`` or ``inner``.
         test: (T, S, S, 3) photos to predict as well.
-        groups: (N,) class that mixed photos must share, -1 = not labelled.
+        persons: (N,) number of the person on each photo.
+        alike: What mixed photos must share, as a class index; -1 = unknown, as are rows behind its end.
         inner: Row numbers of other people, by which epochs are judged and chosen.
     """
 
@@ -50,7 +51,8 @@ class FoldData:
     train: IntArray
     held_out: IntArray
     test: Pixels
-    groups: IntArray
+    persons: IntArray
+    alike: IntArray
     inner: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
@@ -79,8 +81,16 @@ def workload(data: FoldData, config: TrainConfig) -> int:
     views, judged = len(config.views), len(data.held_out) + len(data.inner)
     epochs = config.epochs + config.finish_epochs
     looks = sum(is_looked_at(epoch, epochs, config) for epoch in range(epochs))
-    learnt = config.epochs * len(data.train) + config.finish_epochs * len(data.inner)
+    an_epoch, finishing = (photos_an_epoch(rows, data.persons, config) for rows in (data.train, data.inner))
+    learnt = config.epochs * an_epoch + config.finish_epochs * finishing
     return learnt + looks * judged + (views - 1) * len(data.held_out) + views * len(data.test)
+
+
+def photos_an_epoch(rows: IntArray, persons: IntArray, config: TrainConfig) -> int:
+    """How many photos an epoch over these rows sees."""
+    n = len(np.unique(persons[rows])) if config.sampler == "one-per-person" else len(rows)
+    size = config.batch_size * config.accumulate
+    return n // size * size if config.drop_last and n > size else n
 
 
 def is_looked_at(epoch: int, epochs: int, config: TrainConfig) -> bool:

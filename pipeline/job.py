@@ -10,9 +10,10 @@ import torch
 from heads.task import Task
 from pipeline.config import TrainConfig
 from pipeline.fold_data import FoldData, Saver
-from pipeline.images import stable_number
+from pipeline.images import PhotoSet, stable_number
 from pipeline.interrupts import Stopping, never
 from pipeline.ranks import ALONE, Ranks
+from pipeline.sampling import Groups, groups_of
 from pipeline.state import Row
 
 Report = Callable[[int, str], None]
@@ -54,3 +55,7 @@ class Job:
     def key(self) -> tuple[int, ...]:
         """What all randomness of this fold belongs to."""
         return self.config.seed, stable_number("+".join(head.name for head in self.task.heads)), self.data.fold
+
+    def groups(self, photos: PhotoSet) -> Groups:
+        """What these photos have in common; eval photos behind those of the data show people of their own."""
+        return groups_of(self.task.heads, photos.values, self.data.persons)

@@ -110,18 +110,18 @@ class Mixing:
     Attributes:
         mix: One of ``MIXINGS``.
         args: Its arguments.
-        groups: (N,) what partners share; -1 = unknown; such photos, and those of rows behind, are not mixed.
+        alike: (N,) what partners share; -1 = unknown; such photos are not mixed.
         pools: Group -> the row numbers, increasing, that partners are drawn from.
     """
 
     mix: Mix
     args: MixingArgs
-    groups: IntArray
+    alike: IntArray
     pools: Mapping[int, IntArray]
 
     @classmethod
     def of(
-        cls, config: TrainConfig, heads: Sequence[Head], values: FloatArray, train: IntArray, groups: IntArray
+        cls, config: TrainConfig, heads: Sequence[Head], values: FloatArray, train: IntArray, alike: IntArray
     ) -> Mixing | None:
         """The mixing that the settings ask for; None where they ask for none.
 
@@ -130,7 +130,8 @@ class Mixing:
             heads: H heads.
             values: (N, H) values of the heads, NaN = not labelled.
             train: Row numbers that are trained on.
-            groups: (N,) what `groups_of` gave.
+            alike: What `alike_of` gave for the first photos; of those behind it is unknown, which matters only where
+                partners must share something.
 
         Raises:
             ConfigError: Arguments are not as they must be, or no head has the partners' class.
@@ -138,18 +139,18 @@ class Mixing:
         args = MixingArgs.of(config)
         if config.mixing == "none":
             return None
-        rows = np.unique(train)
+        behind = np.full(len(values) - len(alike), -1 if args.within else 0)
+        rows, alike = np.unique(train), np.concatenate([alike, behind])
         if args.partner:
             rows = rows[of_class(heads, values, args.partner, "partner in mixing_args")[rows]]
-        pools = {int(group): rows[groups[rows] == group] for group in np.unique(groups[rows]) if group >= 0}
-        return cls(MIXINGS[config.mixing], args, groups, pools)
+        pools = {int(group): rows[alike[rows] == group] for group in np.unique(alike[rows]) if group >= 0}
+        return cls(MIXINGS[config.mixing], args, alike, pools)
 
     def partner(self, row: int, rng: np.random.Generator) -> int | None:
         """The row whose photo this one is mixed with, never itself; None = it is not mixed this time."""
         if rng.random() >= self.args.prob:
             return None
-        group = int(self.groups[row]) if row < len(self.groups) else -1
-        pool = self.pools.get(group, np.empty(0, dtype=np.int64))
+        pool = self.pools.get(int(self.alike[row]), np.empty(0, dtype=np.int64))
         place = int(np.searchsorted(pool, row))
         is_in = place < len(pool) and pool[place] == row
         if len(pool) == is_in:
@@ -158,7 +159,7 @@ class Mixing:
         return int(pool[drawn + (is_in and drawn >= place)])
 
 
-def groups_of(config: TrainConfig, columns: Mapping[str, StrArray], n: int) -> IntArray:
+def alike_of(config: TrainConfig, columns: Mapping[str, StrArray], n: int) -> IntArray:
     """The (n,) class index that mixed photos must share, -1 = not labelled; zeros where they need not share any.
 
     Args:

@@ -8,7 +8,7 @@ from itertools import groupby
 from heads.base import IntArray
 from pipeline.config import TrainConfig
 from pipeline.images import PhotoSet
-from pipeline.sampling import Steps, training_steps
+from pipeline.sampling import Groups, Steps, training_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,14 @@ class Phase:
 
 
 def phase_of(
-    rows: IntArray, photos: PhotoSet, config: TrainConfig, key: tuple[int, ...], *, epochs: range, first: int
+    rows: IntArray,
+    photos: PhotoSet,
+    config: TrainConfig,
+    key: tuple[int, ...],
+    *,
+    groups: Groups,
+    epochs: range,
+    first: int,
 ) -> Phase:
     """Epochs over these rows, each in an order of its own.
 
@@ -52,9 +59,18 @@ def phase_of(
         photos: Photos and labels.
         config: The settings.
         key: What all randomness belongs to.
+        groups: Of all photos.
         epochs: Numbers of the epochs.
         first: Number of the first step.
     """
     size = config.batch_size * config.accumulate
-    steps = training_steps(rows, batch_size=size, epochs=epochs, key=key)
+    steps = training_steps(
+        rows,
+        batch_size=size,
+        epochs=epochs,
+        key=key,
+        sampler=config.sampler,
+        groups=groups,
+        drop_last=config.drop_last,
+    )
     return Phase(photos, steps, first, epochs)

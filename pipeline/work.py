@@ -82,7 +82,9 @@ class Work:
         last = main
         if config.finish_epochs:
             epochs = range(config.epochs, config.epochs + config.finish_epochs)
-            last = phase_of(data.inner, main.photos, config, job.key, epochs=epochs, first=main.end)
+            last = phase_of(
+                data.inner, main.photos, config, job.key, groups=job.groups(main.photos), epochs=epochs, first=main.end
+            )
             outputs = self._learn(last)
         if config.pseudo_epochs:
             outputs = self._learn(self._pseudo_phase(last))
@@ -223,7 +225,7 @@ class Work:
             self.kept.pseudo = pseudo_labels(job.task, outputs, config.pseudo, data.values[data.train])
         photos, rows = with_pseudo(job, self.kept.pseudo)
         epochs = range(before.epochs.stop, before.epochs.stop + config.pseudo_epochs)
-        return phase_of(rows, photos, config, job.key, epochs=epochs, first=before.end)
+        return phase_of(rows, photos, config, job.key, groups=job.groups(photos), epochs=epochs, first=before.end)
 
     def _judge_test(self) -> Tensor:
         data, first = self.job.data, self.job.config.views[0]

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.augmentation import Augmentation
 from pipeline.contact_sheet import GAP, LINE, SIDE, show_person, write_sheet
 from pipeline.errors import ConfigError
 from pipeline.fold import FoldJob
-from pipeline.images import PhotoSet, read_photo, read_resized, stacked
+from pipeline.images import read_photo, read_resized, stacked
 from pipeline.plan import fold_data
 from tests.conftest import Cli, planned
 
@@ -28,9 +27,9 @@ def test_what_is_shown_is_what_a_training_sees(data: Path) -> None:
         assert shown.fold == (plan.folds[rows[0]] == 0)
         fold = fold_data(plan, shown.fold, photos, photos[:0])
         job = FoldJob(plan.task, fold, plan.config, torch.device("cpu"), 0, 8, lambda n, t: None, lambda row: None)
-        seen = Augmentation.of(plan.config, job.key, plan.task.heads, plan.values, train=fold.train, groups=fold.groups)
+        seen = job.main_phase().photos
         for epoch, pixels in enumerate(shown.seen):
-            wanted, *_ = PhotoSet(photos, plan.values, seen)[epoch, rows]
+            wanted, *_ = seen[epoch, rows]
             np.testing.assert_array_equal(pixels, wanted.permute(0, 2, 3, 1))
         np.testing.assert_array_equal(shown.photos[0], read_resized(samples.paths[rows[0]], 32))
         assert len(shown.seen) == 2

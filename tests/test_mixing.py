@@ -20,7 +20,7 @@ from pipeline.augmentation import Augmentation
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.images import PhotoSet, load_steps
-from pipeline.mixing import MIXINGS, Mixing, cutmix, groups_of, halves, mixup, of_class
+from pipeline.mixing import MIXINGS, Mixing, alike_of, cutmix, halves, mixup, of_class
 
 SEEDS = st.integers(0, 2**32)
 AGE, MASK, JOINT = HEADS["age"], HEADS["mask"], HEADS["joint"]
@@ -110,7 +110,22 @@ def test_partners_are_who_they_may_be(seed: int, within: str, partner: str) -> N
     for row, others in allowed.items():
         drawn = mixing.partner(row, rng)
         assert drawn in others if others else drawn is None
-    assert mixing.partner(24, rng) is None or not within  # a row behind all that are known
+
+
+@pytest.mark.parametrize("within", ["", "mask"])
+def test_photos_of_which_it_is_unknown_what_they_share_are_mixed_where_that_is_not_asked(within: str) -> None:
+    values, masks = people()
+    chosen = config(mixing="mixup", mixing_args={"prob": 1.0, "within": within})
+    first = masks[:10] if within else np.zeros(10, dtype=np.int64)
+    mixing = Mixing.of(chosen, (MASK, AGE), values, np.arange(24), first)  # as extra photos and eval photos come
+    assert mixing is not None
+    rng = np.random.default_rng(0)
+    partners = {row: {mixing.partner(row, rng) for _ in range(300)} for row in range(24)}
+    if within:
+        assert all(partners[row] == {None} for row in range(10, 24))
+        assert not any(partner is not None and partner >= 10 for row in range(10) for partner in partners[row])
+    else:
+        assert all(partners[row] == set(range(24)) - {row} for row in range(24))
 
 
 def test_every_partner_is_as_probable_as_any_other_and_mixing_as_asked() -> None:
@@ -130,7 +145,7 @@ def mixed_set(mixing: str, augment: str = "light", **others: Any) -> PhotoSet:
     photos = np.random.default_rng(1).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
     chosen = config(mixing=mixing, augment=augment, **others)
     heads = (MASK, AGE)
-    augmentation = Augmentation.of(chosen, (0, 1, 2), heads, values, train=np.arange(24), groups=np.zeros_like(masks))
+    augmentation = Augmentation.of(chosen, (0, 1, 2), heads, values, train=np.arange(24), alike=np.zeros_like(masks))
     return PhotoSet(photos, values, augmentation)
 
 
@@ -248,7 +263,7 @@ COLUMNS = {"mask": np.array(["wear", "", "normal"]), "age": np.array(["23", "70"
 def test_groups_are_classes_and_all_alike_when_none_are_asked_for() -> None:
     for within, wanted in (("", [0, 0, 0]), ("mask", [0, -1, 2]), ("age", [0, 2, -1])):
         chosen = config(mixing="cutmix", mixing_args={"within": within})
-        assert groups_of(chosen, COLUMNS, 3).tolist() == wanted
+        assert alike_of(chosen, COLUMNS, 3).tolist() == wanted
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -273,8 +288,8 @@ def test_bad_settings_are_refused_by_name(given_settings: dict[str, Any], messag
     chosen, (values, _) = config(**given_settings), people(3)
 
     def planned() -> None:
-        groups = groups_of(chosen, COLUMNS, 3)
-        Augmentation.of(chosen, (), (MASK, AGE), values, train=np.arange(3), groups=groups)
+        alike = alike_of(chosen, COLUMNS, 3)
+        Augmentation.of(chosen, (), (MASK, AGE), values, train=np.arange(3), alike=alike)
 
     with pytest.raises(ConfigError, match=message):
         planned()
