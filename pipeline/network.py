@@ -78,7 +78,7 @@ def build_network(config: TrainConfig, n_outputs: int) -> Network:
     if config.layer_decay != 1:
         layers_of(backbone, coarse=False, setting="layer_decay")
     cfg: Any = backbone.pretrained_cfg
-    features = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)
+    features = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
     head = build_neck(config, features, n_outputs)
     network = Network(backbone, head, config.mean or tuple(cfg["mean"]), config.std or tuple(cfg["std"]))
     if config.precision.endswith("-contiguous"):
