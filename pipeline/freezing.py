@@ -11,7 +11,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError, NetworkError
 
-
 ABOVE = "(above)"  # stands for what lies on the backbone
 
 

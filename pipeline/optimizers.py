@@ -32,11 +32,13 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
     """
     groups = [group for group in parameter_groups(network, config) if group["params"]]
     args: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in config.optimizer_args.items()}
-    _require_arguments(config)
     try:
+        _require_arguments(config)
         if config.optimizer == "adamw":
             return torch.optim.AdamW(groups, lr=config.lr, fused=True, **args)
         return TIMM.create_optimizer_v2(groups, opt=config.optimizer, lr=config.lr, **args)  # type: ignore[no-any-return]
+    except ConfigError:
+        raise
     except Exception as error:  # each optimiser has its own way to refuse
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
