@@ -75,7 +75,7 @@ def compare(run: Callable[[Batches], None], photos: PhotoSet, steps: int, rounds
     """One line: speed on batches in memory, speed when fed, and the median ratio."""
     config = trainer.config
     epochs = 1 + steps * config.batch_size // PHOTOS
-    plan = training_steps(np.arange(PHOTOS), batch_size=config.batch_size, epochs=epochs, key=(0,))[:steps]
+    plan = training_steps(np.arange(PHOTOS), batch_size=config.batch_size, epochs=range(epochs), key=(0,))[:steps]
     workers = max(0, config.workers)
     ready = list(load_steps(photos, plan, 0))
     n = sum(len(rows) for _, rows in plan)

@@ -18,10 +18,11 @@ from heads.registry import HEADS
 from heads.task import Task
 from pipeline.checkpoints import Checkpoints
 from pipeline.config import TrainConfig
-from pipeline.engine import make_optimizer, make_scaler
+from pipeline.engine import make_scaler
 from pipeline.files import SCHEMA, write_arrays, write_csv, write_json
 from pipeline.fold import FoldJob
 from pipeline.fold_data import FoldData
+from pipeline.optimizers import make_optimizer
 from pipeline.samples import list_digest
 from pipeline.state import Progress, tensors_of
 from pipeline.store import Run

@@ -46,7 +46,10 @@ def finish(plan: Plan, run: Run) -> None:
     except (KeyError, IndexError, ValueError) as error:
         raise ArtifactError(f"the folds of run {run.name!r} do not fit together ({error}); use --fresh") from error
     history = [row for fact in facts for row in fact["history"]]
-    write_csv(run.folder / "history.csv", history[0], [[_plain(value) for value in row.values()] for row in history])
+    columns = list(dict.fromkeys(name for row in history for name in row))  # not every epoch is judged
+    write_csv(
+        run.folder / "history.csv", columns, [[_plain(row[c]) if c in row else "" for c in columns] for row in history]
+    )
     people = zip(plan.data.samples.ids, plan.data.samples.persons, plan.folds, strict=True)
     write_csv(run.folder / "folds.csv", ["sample_id", "person_id", "fold"], people)
     files = run.checksums(sorted(file.name for file in run.folder.iterdir() if _is_lasting(file.name)))

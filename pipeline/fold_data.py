@@ -5,8 +5,10 @@ N photos, T eval photos, H heads, C classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
 
 from heads.base import FloatArray, IntArray
 from pipeline.augment import Pixels
@@ -36,8 +38,9 @@ class FoldData:
         photos: (N, S, S, 3) resized photos.
         values: (N, H) values of the heads, NaN = not labelled.
         train: Row numbers to learn from.
-        held_out: Row numbers to predict; nobody on them is in ``train``.
+        held_out: Row numbers to predict; nobody on them is in ``train`` or ``inner``.
         test: (T, S, S, 3) photos to predict as well.
+        inner: Row numbers of other people, by which epochs are judged and chosen.
     """
 
     fold: int
@@ -46,6 +49,7 @@ class FoldData:
     train: IntArray
     held_out: IntArray
     test: Pixels
+    inner: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class FoldResult:
     """What one fold gives.
 
     Attributes:
-        weights: The network after its last epoch.
+        weights: The network that predicts.
         held_out: View -> probabilities of the held-out rows, (n, C) a head.
         test: View -> probabilities of the eval photos, (T, C) a head.
         absolute_errors: Head -> absolute errors in the label's unit, their sum and number, where its objective has an
@@ -70,6 +74,13 @@ class FoldResult:
 
 def workload(data: FoldData, config: TrainConfig) -> int:
     """How many photos pass through the network in one fold."""
-    views = len(config.views)
-    per_epoch = len(data.train) + len(data.held_out)
-    return config.epochs * per_epoch + (views - 1) * len(data.held_out) + views * len(data.test)
+    views, judged = len(config.views), len(data.held_out) + len(data.inner)
+    epochs = config.epochs + config.finish_epochs
+    looks = sum(is_looked_at(epoch, epochs, config) for epoch in range(epochs))
+    learnt = config.epochs * len(data.train) + config.finish_epochs * len(data.inner)
+    return learnt + looks * judged + (views - 1) * len(data.held_out) + views * len(data.test)
+
+
+def is_looked_at(epoch: int, epochs: int, config: TrainConfig) -> bool:
+    """Whether this epoch, counted from 0, is one after which people are judged that were not trained on."""
+    return (epoch + 1) % config.validate_every == 0 or epoch + 1 in (config.epochs, epochs)

@@ -121,6 +121,24 @@ def stable_number(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Photos of two arrays as if the second stood behind the first."""
+
+    first: Pixels
+    second: Pixels
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, rows: IntArray) -> Pixels:
+        """The photos of these row numbers."""
+        found = np.empty((len(rows), *self.first.shape[1:]), dtype=np.uint8)
+        behind = rows >= len(self.first)
+        found[~behind], found[behind] = self.first[rows[~behind]], self.second[rows[behind] - len(self.first)]
+        return found
+
+
 class PhotoSet(Dataset[Batch]):
     """Batches of photos, fetched by (epoch, row numbers); augmented when an augmentation is given."""
 

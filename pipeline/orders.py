@@ -60,6 +60,7 @@ class FoldOrder:
         values: (N, H) values of the heads, NaN = not labelled.
         train: Row numbers to learn from.
         held_out: Row numbers to predict.
+        inner: Row numbers by which epochs are judged.
         device: Where to run.
         workers: Processes that prepare batches.
         threads: Of this fold; 0 = as many as the process has.
@@ -77,6 +78,7 @@ class FoldOrder:
     values: FloatArray
     train: IntArray
     held_out: IntArray
+    inner: IntArray
     device: str
     workers: int
     threads: int
@@ -159,7 +161,7 @@ def train_fold(
         saver = Checkpoints(run.checkpoints, order.fold, order.settings, machine, config.checkpoint_every)
         job = FoldJob(
             task,
-            FoldData(order.fold, photos, order.values, order.train, order.held_out, test),
+            FoldData(order.fold, photos, order.values, order.train, order.held_out, test, order.inner),
             config,
             device,
             0 if multiprocessing.current_process().daemon else order.workers,  # daemons may have no children
@@ -225,7 +227,7 @@ def smallest_micro_batch(order: FoldOrder) -> int:
 def say_epoch(row: Row) -> None:
     """Say how an epoch went, in one line."""
     heads = [key.removesuffix("_macro_f1") for key in row if key.endswith("_macro_f1")]
-    scores = "  ".join(f"{head} F1 {row[f'{head}_macro_f1']:.3f}" for head in heads)
+    scores = "  ".join(f"{head.replace('_', ' ')} F1 {row[f'{head}_macro_f1']:.3f}" for head in heads)
     say(
         f"fold {row['fold']:.0f} epoch {row['epoch']:2.0f}  loss {row['train_loss']:.4f}  {scores}  "
         f"{row['images_per_second']:.0f} img/s"

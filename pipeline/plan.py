@@ -26,6 +26,7 @@ from pipeline.fold_data import FoldData
 from pipeline.folds import fold_digest, make_folds, require_classes
 from pipeline.freezing import require_steady
 from pipeline.images import PREFETCHED
+from pipeline.inner import inner_people
 from pipeline.layouts import load_dataset, persons_of
 from pipeline.network import try_network
 from pipeline.optimizers import try_optimizer
@@ -39,18 +40,24 @@ FREE = ("cache", "cache_gib", "checkpoint_every", "device", "note", "workers")
 ROOMS = (
     "arguments",
     "augment",
+    "averages",
     "batchnorm",
     "engine",
     "fold",
     "freezing",
     "images",
+    "inner",
+    "job",
     "necks",
     "network",
     "optimizers",
+    "phases",
+    "pseudo",
     "ranks",
     "sampling",
     "schedules",
     "state",
+    "work",
 )
 # the code that decides what a fold learns and predicts
 CODE = ("heads", *(f"pipeline/{name}.py" for name in ROOMS))
@@ -186,6 +193,12 @@ def describe(plan: Plan) -> str:
 
 def fold_data(plan: Plan, fold: int, photos: Pixels, test: Pixels) -> FoldData:
     """What fold number ``fold`` learns from and predicts."""
-    rows = plan.labelled
+    rows, config = plan.labelled, plan.config
     held_out = plan.folds[rows] == fold
-    return FoldData(fold, photos, plan.values, rows[~held_out], rows[held_out], test)
+    others = rows[~held_out]
+    labels = [head.labels(column) for head, column in zip(plan.task.heads, plan.values.T, strict=True)]
+    strata = np.unique(np.stack(labels), axis=1, return_inverse=True)[1].reshape(-1)
+    seed = config.fold_seed * config.folds + fold
+    inner = inner_people(others, plan.data.samples.persons, strata, share=config.inner, seed=seed)
+    train = np.setdiff1d(others, inner)
+    return FoldData(fold, photos, plan.values, train, rows[held_out], test, inner)

@@ -241,11 +241,12 @@ def _orders(
         values=plan.values,
         train=plan.labelled,
         held_out=plan.labelled,
+        inner=plan.labelled[:0],
         device=str(plan.device),
         workers=_workers(plan, side),
         threads=side.threads,
     )
-    orders = [replace(order, fold=job.fold, train=job.train, held_out=job.held_out) for job in jobs]
+    orders = [replace(order, fold=job.fold, train=job.train, held_out=job.held_out, inner=job.inner) for job in jobs]
     return orders, sum(workload(job, plan.config) for job in jobs)
 
 

@@ -12,7 +12,12 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted(file for room in ("heads", "ensemble", "pipeline") for file in (ROOT / room).rglob("*.py"))
 # what only these may import
 RESERVED = {
-    "timm": {"pipeline/network.py", "pipeline/optimizers.py", "pipeline/freezing.py"},
+    "timm": {
+        "pipeline/network.py",
+        "pipeline/optimizers.py",
+        "pipeline/averages.py",
+        "pipeline/freezing.py",
+    },
     "albumentations": {"pipeline/augment.py", "pipeline/recipes.py"},
     "cv2": {
         "pipeline/images.py",
@@ -41,6 +46,8 @@ FLOORS = [
     {"plan"},
     {"extra"},
     {"fold", "precision"},
+    {"work"},
+    {"phases", "pseudo", "job"},
     {"averages", "inner"},
     {"fold_data"},
     {"engine"},
