@@ -22,6 +22,7 @@ import torch
 
 from heads.registry import head_named
 from heads.task import Task
+from pipeline.augmentation import Augmentation
 from pipeline.config import TrainConfig
 from pipeline.engine import (
     Trainer,
@@ -30,7 +31,7 @@ from pipeline.engine import (
     peak_memory,
     seed_everything,
 )
-from pipeline.images import Augmentation, Batch, PhotoSet, load_steps
+from pipeline.images import Batch, PhotoSet, load_steps
 from pipeline.network import build_network
 from pipeline.precision import choose_precision
 from pipeline.sampling import training_steps

@@ -76,7 +76,9 @@ def write_data(folder: Path) -> tuple[Path, Path]:
 def checkpointed_job(folder: Path) -> FoldJob:
     """A fold of eight steps in two epochs whose checkpoints lie in ``folder``."""
     none = np.empty((0, 8, 8, 3), np.uint8)
-    data = FoldData(0, none, np.empty((0, 1)), np.empty(0, np.int64), np.empty(0, np.int64), none)
+    data = FoldData(
+        0, none, np.empty((0, 1)), np.empty(0, np.int64), np.empty(0, np.int64), none, np.empty(0, np.int64)
+    )
     saver = Checkpoints(folder, 0, "settings", {"device": "cpu", "threads": 2, "torch": "2"})
     config = TrainConfig(epochs=2, weights="none")
     task = Task.of(HEADS["mask"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from pipeline.augmentation import Augmentation
 from pipeline.averages import Kept
 from pipeline.engine import (
     OutOfMemory,
@@ -18,7 +19,7 @@ from pipeline.engine import (
 )
 from pipeline.errors import ArtifactError, ConfigError
 from pipeline.fold_data import FoldResult
-from pipeline.images import Augmentation, PhotoSet
+from pipeline.images import PhotoSet
 from pipeline.job import Job
 from pipeline.network import build_network
 from pipeline.phases import Phase, phase_of
@@ -65,8 +66,12 @@ class FoldJob(Job):
 
     def main_phase(self) -> Phase:
         """The epochs on the training rows."""
-        photos = PhotoSet(self.data.photos, self.data.values, Augmentation(self.config.augment, self.key))
-        return phase_of(self.data.train, photos, self.config, self.key, epochs=range(self.config.epochs), first=0)
+        data = self.data
+        augmentation = Augmentation.of(
+            self.config, self.key, self.task.heads, data.values, train=data.train, groups=data.groups
+        )
+        photos = PhotoSet(data.photos, data.values, augmentation)
+        return phase_of(data.train, photos, self.config, self.key, epochs=range(self.config.epochs), first=0)
 
     def begin(self, trainer: Trainer, kept: Kept, main: Phase) -> Progress:
         """Where to begin: at the newest checkpoint, which is then put in place, or at the first step.

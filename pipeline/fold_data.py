@@ -40,6 +40,7 @@ class FoldData:
         train: Row numbers to learn from.
         held_out: Row numbers to predict; nobody on them is in ``train`` or ``inner``.
         test: (T, S, S, 3) photos to predict as well.
+        groups: (N,) class that mixed photos must share, -1 = not labelled.
         inner: Row numbers of other people, by which epochs are judged and chosen.
     """
 
@@ -49,6 +50,7 @@ class FoldData:
     train: IntArray
     held_out: IntArray
     test: Pixels
+    groups: IntArray
     inner: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 

@@ -11,7 +11,6 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +22,8 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
 from heads.base import FloatArray, IntArray
-from pipeline.augment import AUGMENTATIONS, Pixels
+from pipeline.augment import Pixels
+from pipeline.augmentation import Augmentation, Augmenter
 from pipeline.errors import LayoutError
 from pipeline.opening import decoded, picture_bytes
 
@@ -103,40 +103,9 @@ def stacked(paths: Sequence[Path], size: int) -> Pixels:
     return np.stack(photos) if photos else np.empty((0, size, size, 3), dtype=np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class Augmentation:
-    """What a training photo goes through; sample i in epoch e always gets the same, whoever prepares it.
-
-    Attributes:
-        name: Key of ``AUGMENTATIONS``.
-        key: What the randomness belongs to beside epoch and sample: (seed, task, fold).
-    """
-
-    name: str
-    key: tuple[int, ...]
-
-
 def stable_number(text: str) -> int:
     """The same number for the same text in every process, which ``hash`` is not."""
     return zlib.crc32(text.encode())
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """Photos of two arrays as if the second stood behind the first."""
-
-    first: Pixels
-    second: Pixels
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def __getitem__(self, rows: IntArray) -> Pixels:
-        """The photos of these row numbers."""
-        found = np.empty((len(rows), *self.first.shape[1:]), dtype=np.uint8)
-        behind = rows >= len(self.first)
-        found[~behind], found[behind] = self.first[rows[~behind]], self.second[rows[behind] - len(self.first)]
-        return found
 
 
 class PhotoSet(Dataset[Batch]):
@@ -145,7 +114,7 @@ class PhotoSet(Dataset[Batch]):
     def __init__(self, photos: Pixels, values: FloatArray, augmentation: Augmentation | None = None) -> None:
         """Wrap (N, S, S, 3) photos and their (N, H) values."""
         self.photos, self.values, self.augmentation = photos, values, augmentation
-        self.augment = AUGMENTATIONS[augmentation.name]() if augmentation else None
+        self.augmenter = Augmenter(augmentation, len(values)) if augmentation else None
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker process is sent: of photos that lie in a file, only the file's name."""
@@ -164,11 +133,12 @@ class PhotoSet(Dataset[Batch]):
         """The batch of one step; its images are laid out channels last as they come."""
         epoch, rows = step
         images = np.asarray(self.photos[rows])  # a copy: rows are picked by number
-        if self.augment and self.augmentation:
-            for image, row in zip(images, rows.tolist(), strict=True):
-                image[:] = self.augment(image, np.random.default_rng([*self.augmentation.key, epoch, row]))
-        values = torch.from_numpy(self.values[rows]).float()[:, None]
-        return torch.from_numpy(images).permute(0, 3, 1, 2), values, torch.ones_like(values)
+        made_of, parts = rows[:, None], np.ones((len(rows), 1))
+        if self.augmenter:
+            made_of, parts = self.augmenter(self.photos, images, epoch, rows)
+        values = torch.from_numpy(self.values[made_of]).float()
+        shares = torch.from_numpy(parts).float()[:, :, None].expand_as(values).contiguous()
+        return torch.from_numpy(images).permute(0, 3, 1, 2), values, shares
 
 
 def load_steps(

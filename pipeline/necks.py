@@ -1,4 +1,4 @@
-"""What lies between backbone and outputs, and how its layers begin. N photos, F features, K outputs."""
+"""Between a backbone's features and the outputs, and how its layers begin. N photos, F features, K outputs."""
 
 from __future__ import annotations
 

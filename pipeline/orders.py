@@ -61,6 +61,7 @@ class FoldOrder:
         train: Row numbers to learn from.
         held_out: Row numbers to predict.
         inner: Row numbers by which epochs are judged.
+        groups: (N,) class that mixed photos must share, -1 = not labelled.
         device: Where to run.
         workers: Processes that prepare batches.
         threads: Of this fold; 0 = as many as the process has.
@@ -79,6 +80,7 @@ class FoldOrder:
     train: IntArray
     held_out: IntArray
     inner: IntArray
+    groups: IntArray
     device: str
     workers: int
     threads: int
@@ -161,7 +163,7 @@ def train_fold(
         saver = Checkpoints(run.checkpoints, order.fold, order.settings, machine, config.checkpoint_every)
         job = FoldJob(
             task,
-            FoldData(order.fold, photos, order.values, order.train, order.held_out, test, order.inner),
+            FoldData(order.fold, photos, order.values, order.train, order.held_out, test, order.groups, order.inner),
             config,
             device,
             0 if multiprocessing.current_process().daemon else order.workers,  # daemons may have no children

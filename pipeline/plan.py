@@ -19,6 +19,7 @@ import torch
 from heads.base import FloatArray, Head, IntArray
 from heads.task import Task
 from pipeline.augment import Pixels
+from pipeline.augmentation import check_augmentation
 from pipeline.config import TrainConfig
 from pipeline.engine import choose_device
 from pipeline.files import SCHEMA
@@ -28,8 +29,10 @@ from pipeline.freezing import require_steady
 from pipeline.images import PREFETCHED
 from pipeline.inner import inner_people
 from pipeline.layouts import load_dataset, persons_of
+from pipeline.mixing import groups_of
 from pipeline.network import try_network
 from pipeline.optimizers import try_optimizer
+from pipeline.pseudo import require_pseudo
 from pipeline.ranks import ALONE, Ranks
 from pipeline.samples import Dataset, labelled_rows, list_digest
 from pipeline.schedules import schedule_settings
@@ -41,6 +44,7 @@ ROOMS = (
     "arguments",
     "augment",
     "averages",
+    "augmentation",
     "batchnorm",
     "engine",
     "fold",
@@ -49,11 +53,13 @@ ROOMS = (
     "inner",
     "job",
     "necks",
+    "mixing",
     "network",
     "optimizers",
     "phases",
     "pseudo",
     "ranks",
+    "recipes",
     "sampling",
     "schedules",
     "state",
@@ -75,6 +81,7 @@ class Plan:
         values: (N, H) values of the heads, NaN = not labelled.
         device: Where to run.
         ranks: The processes that train each network together.
+        groups: (N,) class that mixed photos must share, -1 = not labelled.
         photo_bytes: ``train`` and ``eval`` -> fingerprint of what the photos contain; known once they were looked at.
     """
 
@@ -84,6 +91,7 @@ class Plan:
     folds: IntArray
     values: FloatArray
     device: torch.device
+    groups: IntArray
     photo_bytes: dict[str, str] = field(default_factory=dict)
     ranks: Ranks = ALONE
 
@@ -151,9 +159,12 @@ def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path, ranks: Ran
     folds = make_folds(data.samples, config.folds, config.fold_seed)
     for head in task.heads:
         require_classes(head, data.samples, folds)
-    try_network(config, task.n_outputs)  # what does not fit shows now, not after the photos are read
     values = np.stack([head.values(data.samples.columns) for head in task.heads], axis=1)
-    return Plan(task, config, data, folds, values, device, ranks=ranks)
+    groups = groups_of(config, data.samples.columns, len(folds))
+    check_augmentation(config, task.heads, values)
+    require_pseudo(task, config, len(data.test_ids))
+    try_network(config, task.n_outputs)  # what does not fit shows now, not after the photos are read
+    return Plan(task, config, data, folds, values, device, groups, ranks=ranks)
 
 
 def worker_count(config: TrainConfig, device: torch.device) -> int:
@@ -201,4 +212,4 @@ def fold_data(plan: Plan, fold: int, photos: Pixels, test: Pixels) -> FoldData:
     seed = config.fold_seed * config.folds + fold
     inner = inner_people(others, plan.data.samples.persons, strata, share=config.inner, seed=seed)
     train = np.setdiff1d(others, inner)
-    return FoldData(fold, photos, plan.values, train, rows[held_out], test, inner)
+    return FoldData(fold, photos, plan.values, train, rows[held_out], test, plan.groups, inner)

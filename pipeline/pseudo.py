@@ -7,6 +7,7 @@ what they are (Lee 2013, Pseudo-Label, section 2). N photos, T eval photos, P of
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -16,11 +17,30 @@ from torch import Tensor
 from heads.base import FloatArray, IntArray
 from heads.task import Task
 from pipeline.augment import Pixels
+from pipeline.augmentation import Augmentation
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
-from pipeline.fold_data import FoldData
-from pipeline.images import Joined, PhotoSet
+from pipeline.images import PhotoSet
+from pipeline.job import Job
 from pipeline.state import Tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Photos of two arrays as if the second stood behind the first."""
+
+    first: Pixels
+    second: Pixels
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, rows: IntArray) -> Pixels:
+        """The photos of these row numbers."""
+        found = np.empty((len(rows), *self.first.shape[1:]), dtype=np.uint8)
+        behind = rows >= len(self.first)
+        found[~behind], found[behind] = self.first[rows[~behind]], self.second[rows[behind] - len(self.first)]
+        return found
 
 
 def require_pseudo(task: Task, config: TrainConfig, eval_photos: int) -> None:
@@ -64,11 +84,12 @@ def pseudo_labels(task: Task, outputs: Tensor, thresholds: Mapping[str, float], 
     return {"rows": torch.from_numpy(rows), "values": torch.from_numpy(taken[rows])}
 
 
-def with_pseudo(photos: PhotoSet, data: FoldData, pseudo: Tensors) -> tuple[PhotoSet, IntArray]:
+def with_pseudo(job: Job, pseudo: Tensors) -> tuple[PhotoSet, IntArray]:
     """The training photos with the eval photos behind them, and the rows to train on."""
+    data, config = job.data, job.config
     test = np.full((len(data.test), data.values.shape[1]), np.nan)
     test[pseudo["rows"].numpy()] = pseudo["values"].numpy()
-    both = PhotoSet(
-        cast(Pixels, Joined(data.photos, data.test)), np.concatenate([data.values, test]), photos.augmentation
-    )
-    return both, np.concatenate([data.train, data.inner, len(data.values) + pseudo["rows"].numpy()])
+    values, groups = np.concatenate([data.values, test]), np.concatenate([data.groups, np.full(len(test), -1)])
+    rows = np.concatenate([data.train, data.inner, len(data.values) + pseudo["rows"].numpy()])
+    augmentation = Augmentation.of(config, job.key, job.task.heads, values, train=rows, groups=groups)
+    return PhotoSet(cast(Pixels, Joined(data.photos, data.test)), values, augmentation), rows

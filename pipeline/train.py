@@ -242,6 +242,7 @@ def _orders(
         train=plan.labelled,
         held_out=plan.labelled,
         inner=plan.labelled[:0],
+        groups=plan.groups,
         device=str(plan.device),
         workers=_workers(plan, side),
         threads=side.threads,
@@ -280,6 +281,7 @@ def try_one_batch(plan: Plan) -> None:
         config=replace(plan.config, epochs=1),
         values=plan.values[chosen],
         folds=plan.folds[chosen],
+        groups=plan.groups[chosen],
     )
     photos = stacked(samples.paths, plan.config.image_size)
     test = stacked(plan.data.test_paths[:size], plan.config.image_size)

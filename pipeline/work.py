@@ -221,7 +221,7 @@ class Work:
         if not self.kept.pseudo:
             outputs = self._judge_test()
             self.kept.pseudo = pseudo_labels(job.task, outputs, config.pseudo, data.values[data.train])
-        photos, rows = with_pseudo(before.photos, data, self.kept.pseudo)
+        photos, rows = with_pseudo(job, self.kept.pseudo)
         epochs = range(before.epochs.stop, before.epochs.stop + config.pseudo_epochs)
         return phase_of(rows, photos, config, job.key, epochs=epochs, first=before.end)
 

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.augmentation import Augmentation
 from pipeline.errors import LayoutError
-from pipeline.images import VIEWS, Augmentation, PhotoSet, load_steps, read_photo
+from pipeline.images import VIEWS, PhotoSet, load_steps, read_photo
 from pipeline.sampling import training_steps
 
 
