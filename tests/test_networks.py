@@ -26,7 +26,8 @@ TASK = Task.of(HEADS["gender"])
 
 
 def built(**settings: Any) -> tuple[Network, TrainConfig]:
-    config = TrainConfig(**({"backbone": "test_resnet", "weights": "none", "image_size": 32} | settings))
+    usual: dict[str, Any] = {"backbone": "test_resnet", "weights": "none", "image_size": 32}
+    config = TrainConfig(**usual | settings)
     torch.manual_seed(0)
     return build_network(config, TASK.n_outputs).train(), config
 
