@@ -99,11 +99,12 @@ def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mix(plan: Plan, index: int) -> dict[str, list[float]]:
-    """The class mix of a head's photos, and that its network was trained under: no sampler or loss changes it."""
+    """The class mix of a head's photos, and that its network's probabilities are under."""
     head = plan.task.heads[index]
     targets = head.labels(plan.values[:, index])
-    photos = mix_of(targets[targets >= 0], len(head.classes)).tolist()
-    return {"photos": photos, "trained": photos}
+    photos = mix_of(targets[targets >= 0], len(head.classes))
+    seen = photos  # as the sampler shows them
+    return {"photos": photos.tolist(), "trained": plan.task.mix(index, seen).tolist()}
 
 
 def out_of_fold(plan: Plan, index: int, view: str, parts: Sequence[Arrays]) -> Predictions:

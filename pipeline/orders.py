@@ -32,7 +32,7 @@ from pipeline.fold_data import FoldData, FoldResult
 from pipeline.interrupts import Stopping, Terminated, noted
 from pipeline.link import Teller, Watch
 from pipeline.locks import locked
-from pipeline.plan import code_digest, weights_digest
+from pipeline.plan import code_digest, task_of, weights_digest
 from pipeline.progress import heard_by, minutes, say
 from pipeline.ranks import ALONE, Ranks
 from pipeline.recover import run_patiently
@@ -156,7 +156,7 @@ def train_fold(
             return  # by a process that outlived its command
         if order.weights != weights_digest(config.weights):
             raise ArtifactError(f"{config.weights} on {socket.gethostname()} is another file than where this began")
-        task = Task.of(*map(head_named, order.heads), objective=config.objective or None, bins=config.bins)
+        task = task_of(map(head_named, order.heads), config, order.values)
         photos, test = open_array(order.photos), open_array(order.test)
         device = ranks.device(_device(order.device))
         machine = machine_of(device, ranks.size)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from heads.base import FloatArray, Head, IntArray
+from heads.recipe import Recipe
 from heads.task import Task
 from pipeline.augment import Pixels
 from pipeline.augmentation import check_augmentation
@@ -34,7 +35,7 @@ from pipeline.network import try_network
 from pipeline.optimizers import try_optimizer
 from pipeline.pseudo import require_pseudo
 from pipeline.ranks import ALONE, Ranks
-from pipeline.samples import Dataset, labelled_rows, list_digest
+from pipeline.samples import Dataset, Samples, labelled_rows, list_digest
 from pipeline.schedules import schedule_settings
 
 SHARED_MEMORY = Path("/dev/shm")  # where workers hand over what they prepared
@@ -148,7 +149,7 @@ def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path, ranks: Ran
         PipelineError: Data, settings, backbone or device are not as they must be.
         HeadError: The heads or their objective are not.
     """
-    task = Task.of(*heads, objective=config.objective or None, bins=config.bins)
+    task = task_of(heads := list(heads), config)
     device = ranks.device(choose_device(config.device))
     require_steady(config, ranks.size)
     schedule_settings(config)
@@ -159,12 +160,33 @@ def make_plan(heads: Iterable[Head], config: TrainConfig, root: Path, ranks: Ran
     folds = make_folds(data.samples, config.folds, config.fold_seed)
     for head in task.heads:
         require_classes(head, data.samples, folds)
-    values = np.stack([head.values(data.samples.columns) for head in task.heads], axis=1)
+    values = values_of(heads, data.samples)
+    task = task_of(heads, config, values)
     groups = groups_of(config, data.samples.columns, len(folds))
     check_augmentation(config, task.heads, values)
     require_pseudo(task, config, len(data.test_ids))
     try_network(config, task.n_outputs)  # what does not fit shows now, not after the photos are read
     return Plan(task, config, data, folds, values, device, groups, ranks=ranks)
+
+
+def values_of(heads: Iterable[Head], samples: Samples) -> FloatArray:
+    """The (N, H) values of all photos, NaN = not labelled."""
+    return np.stack([head.values(samples.columns) for head in heads], axis=1)
+
+
+def task_of(heads: Iterable[Head], config: TrainConfig, values: FloatArray | None = None) -> Task:
+    """The task that the settings make of the heads; the same values make the same one.
+
+    Args:
+        heads: What is learnt.
+        config: The settings.
+        values: (N, H) values of the photos of the run, NaN = not labelled; None = not known yet, for a first check.
+
+    Raises:
+        HeadError: Settings do not fit the heads.
+    """
+    settings = {item.name: getattr(config, item.name) for item in fields(Recipe)}
+    return Task.of(*heads, recipe=Recipe(**settings), values=values)
 
 
 def worker_count(config: TrainConfig, device: torch.device) -> int:

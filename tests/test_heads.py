@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from heads.base import Head, HeadError
-from heads.objectives import OBJECTIVES, above, binned
+from heads.cuts import above
+from heads.objectives import OBJECTIVES
+from heads.recipe import PLAIN, UNKNOWN, Recipe
 from heads.registry import HEADS, JOINT, LABELS, head_named
+from heads.softmax import binned
 from heads.task import Task
 
 AGE = HEADS["age"]
@@ -26,7 +29,7 @@ def some_values(head: Head, n: int = 200) -> torch.Tensor:
 
 @pytest.mark.parametrize(("head", "name"), PAIRS, ids=[f"{head.name}-{name}" for head, name in PAIRS])
 def test_decoded_outputs_are_probabilities(head: Head, name: str) -> None:
-    objective = OBJECTIVES[name](head, ())
+    objective = OBJECTIVES[name](head, PLAIN, UNKNOWN)
     outputs = 5 * torch.randn(50, objective.n_outputs, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     probs = objective.decode(outputs)
     assert probs.shape == (50, len(head.classes))
@@ -37,13 +40,13 @@ def test_decoded_outputs_are_probabilities(head: Head, name: str) -> None:
 @pytest.mark.parametrize(("head", "name"), PAIRS, ids=[f"{head.name}-{name}" for head, name in PAIRS])
 def test_minimising_the_loss_decodes_to_the_truth(head: Head, name: str) -> None:
     # free outputs for every value: what the loss wants is what decode must read
-    objective = OBJECTIVES[name](head, ())
+    objective = OBJECTIVES[name](head, PLAIN, UNKNOWN)
     values = some_values(head)
     outputs = torch.zeros(len(values), objective.n_outputs, requires_grad=True)
     optimizer = torch.optim.Adam([outputs], lr=0.1)
     for _ in range(300):
         optimizer.zero_grad()
-        objective.loss(outputs, values).sum().backward()  # type: ignore[no-untyped-call]
+        objective.loss(outputs, values, 0.0).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     decoded = objective.decode(outputs.detach()).argmax(dim=1).numpy()
     assert (decoded == head.labels(values.double().numpy())).all()
@@ -63,7 +66,7 @@ def test_regression_gives_the_mass_of_a_normal_distribution(mean: float, raw: fl
     years = 40 + 25 * mean
     spread = 25 * (float(F.softplus(torch.tensor(raw, dtype=torch.float64))) + 0.02)
     cuts = norm.cdf([29.5, 59.5], loc=years, scale=spread)
-    probs = OBJECTIVES["regression"](AGE, ()).decode(outputs)[0].numpy()
+    probs = OBJECTIVES["regression"](AGE, PLAIN, UNKNOWN).decode(outputs)[0].numpy()
     np.testing.assert_allclose(probs, np.diff(np.concatenate([[0.0], cuts, [1.0]])), atol=1e-9)
 
 
@@ -100,7 +103,7 @@ def test_unknown_heads_and_objectives_have_a_neighbour() -> None:
     with pytest.raises(
         HeadError, match="unknown objective 'ordinal'; mask has classes; age has classes, bins, regression"
     ):
-        Task.of(HEADS["mask"], AGE, objective="ordinal")
+        Task.of(HEADS["mask"], AGE, recipe=Recipe(objective="ordinal"))
     with pytest.raises(HeadError, match="given twice"):
         Task.of(AGE, AGE)
 
@@ -111,7 +114,7 @@ def test_unknown_heads_and_objectives_have_a_neighbour() -> None:
 )
 def test_bins_must_hold_the_class_edges(bins: tuple[float, ...], message: str) -> None:
     with pytest.raises(HeadError, match=message):
-        Task.of(AGE, objective="bins", bins=bins)
+        Task.of(AGE, recipe=Recipe(objective="bins", bins=bins))
 
 
 def test_heads_side_by_side_lose_what_they_lose_alone() -> None:
