@@ -55,7 +55,7 @@ def finish(plan: Plan, run: Run) -> None:
     write_csv(run.folder / "folds.csv", ["sample_id", "person_id", "fold"], people)
     files = run.checksums(sorted(file.name for file in run.folder.iterdir() if _is_lasting(file.name)))
     write_json(run.folder / "run.json", _info(plan, facts, scores) | {"files": files})
-    run.drop_parts(plan.config.folds)
+    run.drop_parts(range(plan.config.folds))
 
 
 def _join(plan: Plan, run: Run, index: int, parts: Sequence[Arrays], facts: Facts) -> dict[str, Any]:
@@ -81,6 +81,7 @@ def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
         "classes": {head.name: head.classes for head in plan.task.heads},
         "scores": scores,
         "mix": {head.name: _mix(plan, index) for index, head in enumerate(plan.task.heads)},
+        "epochs_used": [_epochs_used(plan, fact) for fact in facts],
         "layout": plan.data.layout,
         "data_root": str(plan.data.root.resolve()),
         "photos": len(samples.ids),
@@ -122,6 +123,14 @@ def seen(plan: Plan, index: int) -> FloatArray:
         there=np.where(rows < len(plan.values), 1.0, n_folds / (n_folds - 1)),  # every fold trains on the extra ones
         weights=weights[rows, index],
     )
+
+
+def _epochs_used(plan: Plan, facts: FoldFacts) -> int:
+    """After how many epochs on its training rows a fold's network was taken."""
+    best = facts.get("best_epoch", -1)
+    if plan.config.keep == "best" and isinstance(best, int) and best >= 0:
+        return best + 1
+    return min(plan.config.epochs, len(facts["history"]))
 
 
 def out_of_fold(plan: Plan, index: int, view: str, parts: Sequence[Arrays]) -> Predictions:

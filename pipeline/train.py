@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -18,11 +18,12 @@ from pipeline.files import write_json
 from pipeline.findings import many
 from pipeline.finish import finish
 from pipeline.fold import FoldJob
-from pipeline.fold_data import workload
-from pipeline.images import one_behind_another, stacked
+from pipeline.full import finish_full, full_plan, lacks_full, require_eval
+from pipeline.images import stacked
 from pipeline.interrupts import Terminated
+from pipeline.ordering import fold_orders
 from pipeline.orders import FoldOrder, say_epoch, train_fold
-from pipeline.plan import SHARED_MEMORY, Plan, fitting_workers, fold_data, weights_digest
+from pipeline.plan import Plan, fold_data
 from pipeline.pools import Side
 from pipeline.precision import choose_precision
 from pipeline.progress import say
@@ -90,6 +91,7 @@ def train_runs(
                     run.clear()
                 lacking.append((plan, run, _lacking(plan, run, only=only)))
             _train_lacking(lacking, cache, side)
+            _fit_fully([(plan, run) for plan, run, _ in lacking], cache, side, only=only)
         except (KeyboardInterrupt, Terminated) as stop:
             raise Stopped(
                 f"stopped; {_what_is_kept(wanted)}, "
@@ -124,7 +126,7 @@ def _lacking(plan: Plan, run: Run, *, only: int | None) -> list[int]:
     if run.whole:
         if faults := run.faults(run.info()["files"]):
             raise ArtifactError(f"run {run.name!r}: {faults[0]}; restore it, or train the run again with --fresh")
-        run.drop_parts(n_folds)
+        run.drop_parts(range(n_folds))
         say(f"run {run.name!r} is already finished with these settings; --fresh trains it again")
         return []
     lacking = [fold for fold in range(n_folds) if not _kept(run, fold)]
@@ -132,6 +134,7 @@ def _lacking(plan: Plan, run: Run, *, only: int | None) -> list[int]:
         say(f"{n_folds - len(lacking)} of {n_folds} folds are there already")
     if not lacking:
         finish(plan, run)
+    require_eval(plan)
     return [fold for fold in lacking if only in (None, fold)]
 
 
@@ -180,6 +183,19 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
             yield f"{prefix}{key} was {before}, is {after}"
 
 
+def _fit_fully(wanted: Sequence[Wanted], cache: PhotoCache, side: Side, *, only: int | None) -> None:
+    """Train one more network on everything for each run that asks for it and whose folds are all there."""
+    lacking = [(full_plan(plan, run), run) for plan, run in wanted if only is None and lacks_full(plan, run)]
+    if not lacking:
+        return
+    say("full fit: one more network, trained on everything, for the eval photos; the scores stay those of the folds")
+    plans = {run.name: plan for plan, run in lacking}
+    work = [(plan, run, [plan.config.folds] if not _kept(run, plan.config.folds) else []) for plan, run in lacking]
+    _train_orders(work, cache, side, lambda order: None)
+    for name, run in {run.name: run for _, run in lacking}.items():
+        finish_full(plans[name], run)
+
+
 def _train_lacking(wanted: Sequence[tuple[Plan, Run, list[int]]], cache: PhotoCache, side: Side) -> None:
     """Train these folds; a run whose last fold is kept is made whole at once.
 
@@ -193,9 +209,20 @@ def _train_lacking(wanted: Sequence[tuple[Plan, Run, list[int]]], cache: PhotoCa
         if order.run.folds_done(n_folds) == n_folds:
             finish(plans[order.run.name], order.run)
 
+    _train_orders(wanted, cache, side, kept)
+
+
+def _train_orders(
+    wanted: Sequence[tuple[Plan, Run, list[int]]], cache: PhotoCache, side: Side, kept: Callable[[FoldOrder], None]
+) -> None:
+    """Train these folds, and call ``kept`` after each.
+
+    Raises:
+        FoldError: Some failed while others went on.
+    """
     failures: list[tuple[FoldOrder, str]] = []
     with ExitStack() as held:
-        made = [_orders(plan, cache, held, run, folds, side) for plan, run, folds in wanted if folds]
+        made = [fold_orders(plan, cache, held, run, folds, side) for plan, run, folds in wanted if folds]
         orders, total = [order for part, _ in made for order in part], sum(photos for _, photos in made)
         if side.alone:
             ranks = wanted[0][0].ranks
@@ -209,65 +236,6 @@ def _train_lacking(wanted: Sequence[tuple[Plan, Run, list[int]]], cache: PhotoCa
             f"{len(failures)} of {many(len(orders), 'fold')} failed: {named}. The others are kept, the same command "
             "goes on"
         )
-
-
-def _orders(
-    plan: Plan, cache: PhotoCache, held: ExitStack, run: Run, folds: list[int], side: Side
-) -> tuple[list[FoldOrder], int]:
-    """What a process must know to train each of ``folds``, and how many photos they will see in all.
-
-    Args:
-        plan: Of the run.
-        cache: Gives the photos.
-        held: Keeps them there.
-        run: Where the folds are kept.
-        folds: Their numbers.
-        side: How many are trained at once.
-    """
-    size, known = plan.config.image_size, plan.photo_bytes
-    words = {"train": "reading photos", "extra": "reading extra photos", "eval": "reading eval photos"}
-    made = {
-        part: held.enter_context(cache.opened(plan.files[part], known[part], size, label))
-        for part, label in words.items()
-        if part in plan.files
-    }
-    test, photos = made.pop("eval"), list(made.values())
-    opened = one_behind_another(part.open() for part in photos)
-    jobs = [fold_data(plan, fold, opened, test.open()) for fold in folds]
-    order = FoldOrder(
-        run=Run(run.folder.resolve()),
-        fold=0,
-        heads=tuple(head.name for head in plan.task.heads),
-        config=plan.config,
-        settings=plan.digest(),
-        weights=weights_digest(plan.config.weights),
-        photos=tuple(part.file.resolve() for part in photos),
-        test=test.file.resolve(),
-        values=plan.all_values,
-        persons=plan.all_persons,
-        train=plan.labelled,
-        held_out=plan.labelled,
-        inner=plan.labelled[:0],
-        alike=plan.alike,
-        device=str(plan.device),
-        workers=_workers(plan, side),
-        threads=side.threads,
-    )
-    orders = [replace(order, fold=job.fold, train=job.train, held_out=job.held_out, inner=job.inner) for job in jobs]
-    return orders, sum(workload(job, plan.config) for job in jobs)
-
-
-def _workers(plan: Plan, side: Side) -> int:
-    """Processes that prepare batches, for each fold; those of one computer share its cores and its shared memory."""
-    beside = side.jobs if side.local else 1
-    asked = plan.workers if plan.config.workers >= 0 else -(-plan.workers // beside)
-    workers = fitting_workers(plan.config, asked * beside) // beside
-    if workers < asked:
-        say(
-            f"shared memory ({SHARED_MEMORY}) has room for {many(workers, 'worker')}, not for {asked}; "
-            "`pipe doctor` tells more"
-        )
-    return workers
 
 
 def try_one_batch(plan: Plan) -> None:

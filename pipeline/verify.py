@@ -101,7 +101,9 @@ def _needed(info: RunInfo) -> set[str]:
     parts = ["oof"] + (["test"] if info["eval"] != list_digest([]) else [])
     views = info["config"]["views"]
     predictions = {f"{head}.{part}.{view}.npz" for head in info["classes"] for part in parts for view in views}
-    weights = {f"fold{fold}.safetensors" for fold in range(info["config"]["folds"])}
+    full = "full" in info
+    weights = {f"fold{fold}.safetensors" for fold in range(info["config"]["folds"] + full)}
+    predictions |= {f"{head}.full.{view}.npz" for head in info["classes"] for view in views if full}
     return predictions | weights | {"folds.csv", "history.csv"}
 
 

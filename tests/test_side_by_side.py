@@ -25,7 +25,7 @@ from pipeline.orders import DONE, FAILED, STOPPED, FoldOrder, train_elsewhere, t
 from pipeline.plan import code_digest
 from pipeline.pools import Side
 from pipeline.store import Run, Store
-from pipeline.train import Wanted, _orders, train_runs
+from pipeline.train import Wanted, fold_orders, train_runs
 from tests.conftest import TINY, Cli, planned
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +44,7 @@ def ordered(data: Path, root: Path, **settings: object) -> FoldOrder:
             plan,
             photo_bytes={"train": cache.content(plan.data.samples.paths), "eval": cache.content(plan.data.test_paths)},
         )
-        order = _orders(plan, cache, held, store.run("mask"), [0], Side(threads=1))[0][0]
+        order = fold_orders(plan, cache, held, store.run("mask"), [0], Side(threads=1))[0][0]
     command = Command(order.run.progress)
     command.begin()
     return replace(order, token=command.token)
