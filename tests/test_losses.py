@@ -134,7 +134,7 @@ def test_undoing_the_mix_gives_the_truth(name: str, args: dict[str, float], obje
     patterns = torch.from_numpy(np.repeat(np.tile(np.arange(4), (len(AGES), 1)).ravel(), table.ravel()))
     outputs = fitted(task, patterns, values)
     found = task.decode(outputs)[0].numpy() * (photos / photos.sum()) / task.mix(0, seen / seen.sum())
-    truth = LIKELY.T * photos
+    truth = LIKELY.T * photos.astype(float)
     np.testing.assert_allclose(normalised(found), normalised(truth), atol=2e-3)
 
 
