@@ -43,6 +43,7 @@ from ensemble.predictions import EnsembleError
 from heads.base import HeadError
 from heads.registry import HEADS, LABELS
 from pipeline import findings
+from pipeline.averages import Kept
 from pipeline.config import TrainConfig
 from pipeline.engine import Trainer
 from pipeline.errors import ArtifactError, PipelineError
@@ -161,7 +162,8 @@ def go_on(file: Path, *, mend: bool = False) -> None:
     job = checkpointed_job(file.parent)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            begun = job.begin(Trainer.of(network, job.task, job.config, job.device, 8, 32))
+            trainer = Trainer.of(network, job.task, job.config, job.device, 8, 32)
+            begun = job.begin(trainer, Kept(), job.main_phase())
     finally:
         for part, content in kept.items():
             part.write_bytes(content)

@@ -15,11 +15,12 @@ from ensemble.combine import average_views
 from ensemble.metrics import accuracy, macro_f1
 from ensemble.predictions import Predictions
 from ensemble.priors import mix_of
-from heads.base import Head
+from heads.base import FloatArray, Head
 from pipeline.errors import ArtifactError
 from pipeline.files import Arrays, write_csv, write_json
 from pipeline.layouts import persons_of
 from pipeline.plan import Plan
+from pipeline.sampling import counted, groups_of, seen_mix, weights_of
 from pipeline.schema import FoldFacts
 from pipeline.store import Run
 
@@ -46,7 +47,10 @@ def finish(plan: Plan, run: Run) -> None:
     except (KeyError, IndexError, ValueError) as error:
         raise ArtifactError(f"the folds of run {run.name!r} do not fit together ({error}); use --fresh") from error
     history = [row for fact in facts for row in fact["history"]]
-    write_csv(run.folder / "history.csv", history[0], [[_plain(value) for value in row.values()] for row in history])
+    columns = list(dict.fromkeys(name for row in history for name in row))  # not every epoch is judged
+    write_csv(
+        run.folder / "history.csv", columns, [[_plain(row[c]) if c in row else "" for c in columns] for row in history]
+    )
     people = zip(plan.data.samples.ids, plan.data.samples.persons, plan.folds, strict=True)
     write_csv(run.folder / "folds.csv", ["sample_id", "person_id", "fold"], people)
     files = run.checksums(sorted(file.name for file in run.folder.iterdir() if _is_lasting(file.name)))
@@ -81,6 +85,8 @@ def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
         "data_root": str(plan.data.root.resolve()),
         "photos": len(samples.ids),
         "people": persons_of(plan.data),
+        "extra_photos": len(plan.extra),
+        "extra_people": plan.extra.people,
         "label_fixes": plan.data.fixed,
         "libraries": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         "device": sorted({fact["device"] for fact in facts}),
@@ -100,8 +106,22 @@ def _mix(plan: Plan, index: int) -> dict[str, list[float]]:
     head = plan.task.heads[index]
     targets = head.labels(plan.values[:, index])
     photos = mix_of(targets[targets >= 0], len(head.classes))
-    seen = photos  # as the sampler shows them
-    return {"photos": photos.tolist(), "trained": plan.task.mix(index, seen).tolist()}
+    return {"photos": photos.tolist(), "trained": plan.task.mix(index, seen(plan, index)).tolist()}
+
+
+def seen(plan: Plan, index: int) -> FloatArray:
+    """(C,) the class mix of a head as its network saw it: sampler, border band and extra photos count."""
+    heads, values, n_folds = plan.task.heads, plan.all_values, plan.config.folds
+    weights = weights_of(heads, values, plan.config)
+    rows = np.flatnonzero(counted(values, weights))
+    return seen_mix(
+        plan.config.sampler,
+        groups_of(heads, values, plan.all_persons).take(rows),
+        heads[index].labels(values[rows, index]),
+        len(heads[index].classes),
+        there=np.where(rows < len(plan.values), 1.0, n_folds / (n_folds - 1)),  # every fold trains on the extra ones
+        weights=weights[rows, index],
+    )
 
 
 def out_of_fold(plan: Plan, index: int, view: str, parts: Sequence[Arrays]) -> Predictions:

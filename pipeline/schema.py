@@ -123,6 +123,11 @@ class Position(Training):
     photos: Count
     epoch_seconds: Seconds
     history: list[dict[str, Number]]
+    epoch: Count
+    best: Number | None
+    best_epoch: Annotated[int, Field(ge=-1, lt=2**31)]
+    scores: list[Annotated[tuple[Count, Number], Field(strict=False)]]
+    settled: bool
 
 
 @with_config(OTHER_KEYS)

@@ -19,7 +19,7 @@ from pipeline.findings import many
 from pipeline.finish import finish
 from pipeline.fold import FoldJob
 from pipeline.fold_data import workload
-from pipeline.images import stacked
+from pipeline.images import one_behind_another, stacked
 from pipeline.interrupts import Terminated
 from pipeline.orders import FoldOrder, say_epoch, train_fold
 from pipeline.plan import SHARED_MEMORY, Plan, fitting_workers, fold_data, weights_digest
@@ -100,8 +100,7 @@ def train_runs(
 
 def _decided(plan: Plan, run: Run | None, cache: PhotoCache, store: Store, side: Side, *, verbose: bool) -> Plan:
     """The plan with what its photos contain, and with the precision that its run began in, or else the fastest."""
-    paths = {"train": plan.data.samples.paths, "eval": plan.data.test_paths}
-    plan = replace(plan, photo_bytes={part: cache.content(files) for part, files in paths.items()})
+    plan = replace(plan, photo_bytes={part: cache.content(files) for part, files in plan.files.items()})
     if plan.config.precision != "auto":
         return plan
     begun = run.settings()["config"].get("precision") if run and (run.whole or run.has_work) else None
@@ -225,10 +224,16 @@ def _orders(
         folds: Their numbers.
         side: How many are trained at once.
     """
-    data, size, known = plan.data, plan.config.image_size, plan.photo_bytes
-    photos = held.enter_context(cache.opened(data.samples.paths, known["train"], size, "reading photos"))
-    test = held.enter_context(cache.opened(data.test_paths, known["eval"], size, "reading eval photos"))
-    jobs = [fold_data(plan, fold, photos.open(), test.open()) for fold in folds]
+    size, known = plan.config.image_size, plan.photo_bytes
+    words = {"train": "reading photos", "extra": "reading extra photos", "eval": "reading eval photos"}
+    made = {
+        part: held.enter_context(cache.opened(plan.files[part], known[part], size, label))
+        for part, label in words.items()
+        if part in plan.files
+    }
+    test, photos = made.pop("eval"), list(made.values())
+    opened = one_behind_another(part.open() for part in photos)
+    jobs = [fold_data(plan, fold, opened, test.open()) for fold in folds]
     order = FoldOrder(
         run=Run(run.folder.resolve()),
         fold=0,
@@ -236,16 +241,19 @@ def _orders(
         config=plan.config,
         settings=plan.digest(),
         weights=weights_digest(plan.config.weights),
-        photos=photos.file.resolve(),
+        photos=tuple(part.file.resolve() for part in photos),
         test=test.file.resolve(),
-        values=plan.values,
+        values=plan.all_values,
+        persons=plan.all_persons,
         train=plan.labelled,
         held_out=plan.labelled,
+        inner=plan.labelled[:0],
+        alike=plan.alike,
         device=str(plan.device),
         workers=_workers(plan, side),
         threads=side.threads,
     )
-    orders = [replace(order, fold=job.fold, train=job.train, held_out=job.held_out) for job in jobs]
+    orders = [replace(order, fold=job.fold, train=job.train, held_out=job.held_out, inner=job.inner) for job in jobs]
     return orders, sum(workload(job, plan.config) for job in jobs)
 
 
@@ -272,15 +280,17 @@ def try_one_batch(plan: Plan) -> None:
     rows = plan.labelled
     train, held_out = rows[plan.folds[rows] != 0][:size], rows[plan.folds[rows] == 0][:size]
     chosen = np.concatenate([train, held_out])
-    samples = plan.data.samples.take(chosen)
+    samples, extra = plan.data.samples.take(chosen), plan.extra.take(np.arange(len(plan.extra))[:size])
     small = replace(
         plan,
         data=replace(plan.data, samples=samples),
         config=replace(plan.config, epochs=1),
         values=plan.values[chosen],
+        extra=extra,
         folds=plan.folds[chosen],
+        alike=plan.alike[chosen],
     )
-    photos = stacked(samples.paths, plan.config.image_size)
+    photos = stacked(samples.paths + extra.samples.paths, plan.config.image_size)
     test = stacked(plan.data.test_paths[:size], plan.config.image_size)
     job = fold_data(small, 0, photos, test)
     result = run_patiently(

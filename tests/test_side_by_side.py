@@ -111,7 +111,7 @@ def test_a_worker_that_cannot_see_the_folder_or_has_other_code_says_so(
     assert outcome == FAILED
     assert f"does not see {order.run.progress / 'command'} of this command; the artifacts folder must be shared" in why
     for fault, said in (
-        ({"photos": tmp_path / "no.npy"}, "no.npy on "),
+        ({"photos": (tmp_path / "no.npy",)}, "no.npy on "),
         ({"weights": "x"}, "none on"),
     ):
         outcome, why = train_elsewhere(code_digest(), pickle.dumps(replace(order, **fault)))
