@@ -31,6 +31,11 @@ class SoftmaxLoss:
     loss: Callable[[Tensor, Tensor, float], Tensor]
     factors: Tensor
 
+    @property
+    def shifts(self) -> bool:
+        """Whether it changes the mix at all."""
+        return not bool((self.factors == self.factors[0]).all())
+
 
 Arguments = Mapping[str, Any]
 Builder = Callable[[Arguments, Tensor, float], SoftmaxLoss]

@@ -69,7 +69,7 @@ def binned(head: Head, recipe: Recipe = PLAIN, values: FloatArray = UNKNOWN) -> 
         return rule.loss(outputs, above(values, bins.inner), done)
 
     def mix(photos: FloatArray) -> FloatArray:
-        return np.asarray(_reweighted(photos @ within, rule) @ of_class.T)
+        return np.asarray(_reweighted(photos @ within, rule) @ of_class.T) if rule.shifts else photos
 
     return Objective(
         len(bins),
@@ -124,8 +124,7 @@ def _train_edges(recipe: Recipe) -> tuple[float, ...]:
 
 def _reweighted(mix: FloatArray, rule: SoftmaxLoss) -> FloatArray:
     """The mix that a loss makes of one, both of the classes that it tells apart; untouched where it changes none."""
-    factors = rule.factors.numpy()
-    if (factors == factors[0]).all():
+    if not rule.shifts:
         return mix
-    changed = mix * factors
+    changed = mix * rule.factors.numpy()
     return np.asarray(changed / changed.sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from heads.objectives import build
 from heads.recipe import UNKNOWN, Recipe
 from heads.registry import HEADS
 from heads.task import Task
+from pipeline.config import TrainConfig
 from tests.conftest import train
 
 AGE = HEADS["age"]
@@ -182,6 +184,11 @@ def test_what_only_quantities_have_is_refused_for_classes(setting: dict[str, Any
     with pytest.raises(HeadError, match="is for heads of a quantity, such as age; mask, gender names classes"):
         Task.of(HEADS["mask"], HEADS["gender"], recipe=Recipe(**setting))
     Task.of(HEADS["mask"], AGE, recipe=Recipe(**setting))
+
+
+def test_a_recipe_is_part_of_the_settings() -> None:
+    defaults = TrainConfig()
+    assert {item.name: getattr(defaults, item.name) for item in fields(Recipe)} == asdict(Recipe())
 
 
 def test_a_shared_network_gives_arguments_to_the_head_that_knows_them() -> None:
