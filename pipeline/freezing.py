@@ -11,9 +11,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError, NetworkError
 
+ABOVE = "(above)"  # stands for what lies on the backbone
+
 
 def layers_of(backbone: nn.Module, *, coarse: bool, setting: str) -> dict[str, int]:
     """Parameter or buffer of a backbone -> number of its group of layers, the stem's being 0, as timm groups them.
+
+    ``ABOVE`` is in the group of timm's classifier, which a last normalisation may share.
 
     Args:
         backbone: Of timm.
@@ -30,8 +34,11 @@ def layers_of(backbone: nn.Module, *, coarse: bool, setting: str) -> dict[str, i
         raise NetworkError(
             f"timm cannot tell the layers of {name} apart; leave {setting} as it is by default"
         ) from None
-    named = chain(backbone.named_parameters(), backbone.named_buffers())
-    return dict(group_with_matcher(named, matcher, reverse=True))
+    names = [name for name, _ in chain(backbone.named_parameters(), backbone.named_buffers())]
+    patterns = isinstance(matcher, dict)  # else a function, which may know no other names
+    placed = [(name, None) for name in (*names, ABOVE)[: None if patterns else -1]]
+    layers: dict[str, int] = group_with_matcher(iter(placed), matcher, reverse=True)
+    return {ABOVE: max(layers.values()) + 1} | layers
 
 
 def frozen_names(backbone: nn.Module, freeze: int) -> set[str]:
@@ -45,7 +52,7 @@ def frozen_names(backbone: nn.Module, freeze: int) -> set[str]:
     if freeze < 0:
         return {name for name, _ in chain(backbone.named_parameters(), backbone.named_buffers())}
     layers = layers_of(backbone, coarse=True, setting="freeze")
-    count = max(layers.values()) + 1
+    count = 1 + max(number for name, number in layers.items() if name != ABOVE)
     if freeze > count:
         raise NetworkError(f"freeze = {freeze}, but the backbone has {count} groups of layers; -1 freezes all of it")
     return {name for name, number in layers.items() if number < freeze}

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from heads.base import FloatArray, IntArray
 from pipeline.augment import Pixels
-from pipeline.augmentation import Augmentation
+from pipeline.augmentation import Augmentation, Augmenter
 from pipeline.errors import LayoutError
 from pipeline.opening import decoded, picture_bytes
 

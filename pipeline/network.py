@@ -78,8 +78,8 @@ def build_network(config: TrainConfig, n_outputs: int) -> Network:
     if config.layer_decay != 1:
         layers_of(backbone, coarse=False, setting="layer_decay")
     cfg: Any = backbone.pretrained_cfg
-    features: Any = getattr(backbone, "head_hidden_size", None) or backbone.num_features
-    head = build_neck(config, int(features), n_outputs)
+    features = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
+    head = build_neck(config, features, n_outputs)
     network = Network(backbone, head, config.mean or tuple(cfg["mean"]), config.std or tuple(cfg["std"]))
     if config.precision.endswith("-contiguous"):
         network.layout = torch.contiguous_format

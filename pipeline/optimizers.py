@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
-from pipeline.freezing import layers_of
+from pipeline.freezing import ABOVE, layers_of
 
 # settings of their own, or not for users
 OWN = {"params", "lr", "weight_decay", "self", "kwargs", "foreach", "fused", "capturable", "differentiable", "maximize"}
 Group = dict[str, Any]
+TIMM: Any = timm.optim  # whose annotations and exports are incomplete
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -30,12 +31,14 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
         NetworkError: Layers are to learn at different rates, but timm does not know them.
     """
     groups = [group for group in parameter_groups(network, config) if group["params"]]
-    args = {name: tuple(v) if isinstance(v, list) else v for name, v in config.optimizer_args.items()}
-    _require_arguments(config)
+    args: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in config.optimizer_args.items()}
     try:
+        _require_arguments(config)
         if config.optimizer == "adamw":
             return torch.optim.AdamW(groups, lr=config.lr, fused=True, **args)
-        return timm.optim.create_optimizer_v2(groups, opt=config.optimizer, lr=config.lr, **args)  # type: ignore[no-any-return]
+        return TIMM.create_optimizer_v2(groups, opt=config.optimizer, lr=config.lr, **args)  # type: ignore[no-any-return]
+    except ConfigError:
+        raise
     except Exception as error:  # each optimiser has its own way to refuse
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
@@ -48,7 +51,7 @@ def parameter_groups(network: nn.Module, config: TrainConfig) -> list[Group]:
     if config.layer_decay == 1:
         return _by_shape(list(network.parameters()), config, {})
     layers = layers_of(network.get_submodule("backbone"), coarse=False, setting="layer_decay")
-    top = max(layers.values()) + 1  # what is new lies above the backbone
+    top = layers[ABOVE]
     found: dict[int, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         found.setdefault(layers.get(name.removeprefix("backbone."), top), []).append(parameter)
@@ -84,14 +87,14 @@ def _require_arguments(config: TrainConfig) -> None:
     Raises:
         ConfigError: With the nearest name, or with the arguments that there are.
     """
-    known = timm.optim.list_optimizers()
+    known = TIMM.list_optimizers()
     if config.optimizer not in known:
         near = difflib.get_close_matches(config.optimizer, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
         raise ConfigError(f"unknown optimizer {config.optimizer!r}; {hint}")
-    if timm.optim.get_optimizer_info(config.optimizer).second_order:
+    if TIMM.get_optimizer_info(config.optimizer).second_order:
         raise ConfigError(f"optimizer {config.optimizer!r} needs second derivatives, which are not computed here")
-    kind = timm.optim.get_optimizer_class(config.optimizer, bind_defaults=False)
+    kind = TIMM.get_optimizer_class(config.optimizer, bind_defaults=False)
     takes = [name for name in inspect.signature(kind).parameters if name not in OWN]
     for name in config.optimizer_args:
         if name not in takes:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -151,11 +152,11 @@ def test_memory_that_fails_later_loses_only_the_steps_since_the_checkpoint(
 ) -> None:
     honest, calls = Trainer.step, []
 
-    def step(trainer: Trainer, number: int, batch: Batch, whole: int) -> float:
+    def step(trainer: Trainer, number: int, batch: Batch, whole: int, losses: Sequence[float]) -> float:
         calls.append((number, trainer.micro_batch))
         if len(calls) == 4:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return honest(trainer, number, batch, whole)
+        return honest(trainer, number, batch, whole, losses)
 
     monkeypatch.setattr(Trainer, "step", step)
     train(data, tmp_path, "mask", batch_size=16, checkpoint_every=2)
