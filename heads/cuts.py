@@ -126,9 +126,9 @@ def _ruled(head: Head, recipe: Recipe, values: FloatArray) -> list[float]:
     if recipe.bin_rule == "frequency" and len(values):
         cuts = np.quantile(values, np.arange(1, recipe.bin_count) / recipe.bin_count, method="inverted_cdf")
         inner = np.unique(cuts[(cuts > low) & (cuts < high)])
-    if len(inner) < len(head.edges):
+    if recipe.bin_count < len(head.classes):
         raise HeadError(f"bin_count = {recipe.bin_count} gives too few bins for the classes of {head.name}; use more")
     left = inner.tolist()
-    for edge in head.edges:
+    for edge in head.edges[: len(left)]:
         left.pop(int(np.abs(np.subtract(left, edge)).argmin()))
     return [low, *sorted([*left, *head.edges]), high]

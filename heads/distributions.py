@@ -23,7 +23,7 @@ Loss = Callable[[Tensor, Tensor, float], Tensor]
 def dldl(head: Head, recipe: Recipe = PLAIN, values: FloatArray = UNKNOWN) -> Objective:
     """Divergence of the bins' probabilities from a normal distribution of ``sigma`` years around the label.
 
-    Gao et al. 2017, equations 3 and 6, https://arxiv.org/abs/1611.01731 (label-distribution learning). Bins are single
+    Gao et al. 2017, section III, https://arxiv.org/abs/1611.01731 (deep label distribution learning). Bins are single
     years unless others are asked for; each gets the mass between its edges, half a year below which years are cut, and
     the outer bins the tails.
 
@@ -45,7 +45,7 @@ def dldl(head: Head, recipe: Recipe = PLAIN, values: FloatArray = UNKNOWN) -> Ob
 def sord(head: Head, recipe: Recipe = PLAIN, values: FloatArray = UNKNOWN) -> Objective:
     """Cross-entropy with soft targets that fall with the distance to the label's bin: softmax(-|i - y| ** power).
 
-    Diaz and Marathe 2019, equations 1 and 2, https://doi.org/10.1109/CVPR.2019.00487. Bins are single years unless
+    Diaz and Marathe 2019, equation 1, https://doi.org/10.1109/CVPR.2019.00487. Bins are single years unless
     others are asked for.
 
     Raises:
@@ -65,7 +65,7 @@ def sord(head: Head, recipe: Recipe = PLAIN, values: FloatArray = UNKNOWN) -> Ob
 def mean_variance(head: Head, recipe: Recipe = PLAIN, values: FloatArray = UNKNOWN) -> Objective:
     """Cross-entropy, and penalties of the mean's squared error and of the variance, both in years.
 
-    Pan et al. 2018, equations 3, 5 and 7, https://doi.org/10.1109/CVPR.2018.00554; ``mean`` and ``variance`` are their
+    Pan et al. 2018, section 3, https://doi.org/10.1109/CVPR.2018.00554; ``mean`` and ``variance`` are their
     lambda 1 and 2, both 0 is cross-entropy. Bins are single years unless others are asked for: the mean could not be
     right with coarse ones. Labels beyond the middles of the outer bins count as those.
 

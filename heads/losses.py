@@ -31,6 +31,11 @@ class SoftmaxLoss:
     loss: Callable[[Tensor, Tensor, float], Tensor]
     factors: Tensor
 
+    @property
+    def shifts(self) -> bool:
+        """Whether it changes the mix at all."""
+        return not bool((self.factors == self.factors[0]).all())
+
 
 Arguments = Mapping[str, Any]
 Builder = Callable[[Arguments, Tensor, float], SoftmaxLoss]
@@ -69,7 +74,7 @@ def weighted(arguments: Arguments, counts: Tensor, smoothing: float) -> SoftmaxL
 def class_balanced(arguments: Arguments, counts: Tensor, smoothing: float) -> SoftmaxLoss:
     """Cross-entropy weighted by one over the effective number of photos.
 
-    Cui et al. 2019, equations 2 and 4, https://arxiv.org/abs/1901.05555; weights sum to C. ``beta`` 0 is
+    Cui et al. 2019, equation 2 and section 4, https://arxiv.org/abs/1901.05555; weights sum to C. ``beta`` 0 is
     cross-entropy, and towards 1 weights become those of ``weighted`` up to a factor.
     """
     (beta,) = numbers("loss class-balanced", arguments, beta=(0.999, 0.0, 1 - 1e-9))
@@ -80,8 +85,8 @@ def focal(arguments: Arguments, counts: Tensor, smoothing: float) -> SoftmaxLoss
     """Cross-entropy that counts well-classified samples less: (1 - p) ** gamma times it.
 
     Lin et al. 2017, equation 4, https://arxiv.org/abs/1708.02002; ``gamma`` 0 is cross-entropy. Smoothed labels weigh
-    the terms of all classes. Its probabilities are too unsure (Charoenphakdee et al. 2021, theorem 3,
-    https://arxiv.org/abs/2011.09172), alike for all classes: the mix stays, calibration has to undo the rest.
+    the terms of all classes. Its probabilities are too unsure (Charoenphakdee et al. 2021,
+    https://arxiv.org/abs/2011.09172), by the same rule for all classes: the mix stays, calibration undoes the rest.
     """
     (gamma,) = numbers("loss focal", arguments, gamma=(2.0, 0.0, 20.0))
 
@@ -96,7 +101,7 @@ def focal(arguments: Arguments, counts: Tensor, smoothing: float) -> SoftmaxLoss
 def soft_f1(arguments: Arguments, counts: Tensor, smoothing: float) -> SoftmaxLoss:
     """1 - macro F1 of the batch, with probabilities in place of decisions: one number for all its samples.
 
-    Bénédict et al. 2021, equations 5 to 8 with the softmax in place of their sigmoid, https://arxiv.org/abs/2108.10566.
+    Bénédict et al. 2021, section 3, with the softmax in place of their sigmoid, https://arxiv.org/abs/2108.10566.
     Only classes that occur in the batch count. Its probabilities estimate no mix; the photos' is kept.
     """
     numbers("loss soft-f1", arguments)
@@ -132,7 +137,7 @@ def logit_adjusted(arguments: Arguments, counts: Tensor, smoothing: float) -> So
 def ldam(arguments: Arguments, counts: Tensor, smoothing: float) -> SoftmaxLoss:
     """Margins that grow as classes get rarer; from ``drw`` of the training on, rare classes also weigh more.
 
-    Cao et al. 2019, equations 11 to 13 and algorithm 1, https://arxiv.org/abs/1906.07413; the rarest class has
+    Cao et al. 2019, loss L_LDAM and algorithm 1, https://arxiv.org/abs/1906.07413; the rarest class has
     ``max_margin``, and the weights are those of ``class-balanced`` with ``beta``. There the last layer gives cosines,
     which a scale of 30 turns into logits. Ours gives logits of any size: a scale would only multiply its learning rate
     and make margins of 15 logits, so there is none and margins are in logits. The mix is that of the weights, which are
@@ -155,7 +160,7 @@ def ldam(arguments: Arguments, counts: Tensor, smoothing: float) -> SoftmaxLoss:
 def lade(arguments: Arguments, counts: Tensor, smoothing: float) -> SoftmaxLoss:
     """Balanced softmax, and a bound that pulls logit c towards log P(x | c) / P(x) under an even mix.
 
-    Hong et al. 2021, equations 8, 11 and 12, https://arxiv.org/abs/2012.00321: for each class the regularised
+    Hong et al. 2021, loss L_LADE in section 3, https://arxiv.org/abs/2012.00321: for each class the regularised
     Donsker-Varadhan bound, estimated on the batch and weighted by the class's share. A class that does not occur in the
     batch has no estimate and is left out. ``alpha`` weighs the bounds, ``lam`` their regulariser.
     """

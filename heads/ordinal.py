@@ -6,7 +6,9 @@ leave two questions, and the order of years is what these methods live on.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +25,7 @@ Loss = Callable[[Tensor, Tensor, float], Tensor]
 def coral(head: Head, recipe: Recipe = PLAIN, values: FloatArray = UNKNOWN) -> Objective:
     """Independent questions whose logits fall from edge to edge, so that the probabilities agree.
 
-    Cao, Mirjalili and Raschka 2020, equation 4 (all edges weigh alike), https://arxiv.org/abs/1901.07884. There the
+    Cao, Mirjalili and Raschka 2020, section 3.3, all edges weighing alike, https://arxiv.org/abs/1901.07884. There the
     logits share one weight vector and fall since biases, which only the last layer has, come out in order. Here the
     first output is the first logit and each further one lowers it by its softplus: in order whatever the network says.
 
@@ -34,7 +36,8 @@ def coral(head: Head, recipe: Recipe = PLAIN, values: FloatArray = UNKNOWN) -> O
     bins = bins_of(head, recipe, values)
 
     def logits(outputs: Tensor) -> Tensor:
-        return torch.cat([outputs[:, :1], -F.softplus(outputs[:, 1:])], dim=1).cumsum(dim=1)
+        steps = torch.cat([outputs[:, :1], -F.softplus(outputs[:, 1:])], dim=1)
+        return _running(steps, operator.add)
 
     def loss(outputs: Tensor, values: Tensor, done: float) -> Tensor:
         truth = _passed(bins, values).to(outputs)
@@ -46,7 +49,7 @@ def coral(head: Head, recipe: Recipe = PLAIN, values: FloatArray = UNKNOWN) -> O
 def corn(head: Head, recipe: Recipe = PLAIN, values: FloatArray = UNKNOWN) -> Objective:
     """Questions that are only asked when the one before was answered yes: P(above k | above k - 1).
 
-    Shi, Cao and Raschka 2021, equations 5 and 8, https://arxiv.org/abs/2111.08851. The losses of a sample's questions
+    Shi, Cao and Raschka 2021, section 3, https://arxiv.org/abs/2111.08851. The losses of a sample's questions
     are added up, which makes its loss the negative logarithm of its bin's probability.
 
     Raises:
@@ -60,7 +63,12 @@ def corn(head: Head, recipe: Recipe = PLAIN, values: FloatArray = UNKNOWN) -> Ob
         asked = F.pad(truth[:, :-1], (1, 0), value=1.0)
         return (F.binary_cross_entropy_with_logits(outputs, truth, reduction="none") * asked).sum(dim=1)
 
-    return _between(bins, loss, lambda outputs: outputs.sigmoid().cumprod(dim=1))
+    return _between(bins, loss, lambda outputs: _running(outputs.sigmoid(), operator.mul))
+
+
+def _running(columns: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Columns combined from the left, one by one: a parallel scan rounds each otherwise, and they might rise."""
+    return torch.stack(list(accumulate(columns.unbind(dim=1), combine)), dim=1)
 
 
 def _passed(bins: Bins, values: Tensor) -> Tensor:

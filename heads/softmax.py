@@ -58,17 +58,18 @@ def binned(head: Head, recipe: Recipe = PLAIN, values: FloatArray = UNKNOWN) -> 
     """
     numbers("objective bins", recipe.objective_args)
     bins = bins_of(head, recipe, values)
-    counts = bins.counts(values).clip(min=1)
+    counts = bins.counts(values)
     rule = loss_of(recipe, torch.from_numpy(counts))
     member, centres = bins.member, bins.centres
-    of_class = bins.member.numpy().T * counts
-    within = of_class / of_class.sum(axis=1, keepdims=True)  # (C, K) share of each bin in its class
+    of_class = member.numpy().T.astype(np.float64)  # (C, K)
+    photos = np.where((of_class @ counts > 0)[:, None], of_class * counts, of_class)
+    within = photos / photos.sum(axis=1, keepdims=True)  # (C, K) share of each bin in its class
 
     def loss(outputs: Tensor, values: Tensor, done: float) -> Tensor:
         return rule.loss(outputs, above(values, bins.inner), done)
 
     def mix(photos: FloatArray) -> FloatArray:
-        return np.asarray(_reweighted(photos @ within, rule) @ bins.member.numpy().astype(np.float64))
+        return np.asarray(_reweighted(photos @ within, rule) @ of_class.T) if rule.shifts else photos
 
     return Objective(
         len(bins),
@@ -123,8 +124,7 @@ def _train_edges(recipe: Recipe) -> tuple[float, ...]:
 
 def _reweighted(mix: FloatArray, rule: SoftmaxLoss) -> FloatArray:
     """The mix that a loss makes of one, both of the classes that it tells apart; untouched where it changes none."""
-    factors = rule.factors.numpy()
-    if (factors == factors[0]).all():
+    if not rule.shifts:
         return mix
-    changed = mix * factors
+    changed = mix * rule.factors.numpy()
     return np.asarray(changed / changed.sum())

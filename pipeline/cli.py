@@ -56,7 +56,7 @@ def train_head(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training folds [5].")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Photos a step [32].")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate [0.001].")] = None,
-    objective: Annotated[str | None, typer.Option(help="For age: classes, bins or regression [classes].")] = None,
+    objective: Annotated[str | None, typer.Option(help="For age: classes, bins, dldl, coral ... [classes].")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds layers, order and augmentation [0].")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16 [auto, timed].")] = None,

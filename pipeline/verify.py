@@ -154,10 +154,10 @@ def _networks(run: Run, info: RunInfo, data: Path | None, memory: Path) -> Itera
             told = info.get("photo_bytes", {}).get(part)
             if told and told != content_digest(paths, memory if memory.is_dir() else None):
                 raise ArtifactError(f"{part} photos at {root} were changed since the run was trained")
+        task = _task(info, config, samples)
     except PipelineError as reason:
         yield warning(f"networks not checked: {said(reason)}", "say where the photos of the run are with --data")
         return
-    task = _task(info, config, samples)
     worst, count = 0.0, 0
     for fold in range(config.folds):
         rows, stored = _sample(run, info, samples, fold)
@@ -184,11 +184,20 @@ def _sample(run: Run, info: RunInfo, samples: Samples, fold: int) -> tuple[IntAr
 
 
 def _task(info: RunInfo, config: TrainConfig, samples: Samples) -> Task:
-    """What the run's networks learnt; the data is known to be the same, so its counts are."""
+    """What the run's networks learnt: the same data and extra photos have the same counts.
+
+    Raises:
+        PipelineError: The extra photos are not there, or are others.
+    """
+    from pipeline.extra import load_extra
     from pipeline.plan import task_of, values_of
 
     heads = [head_named(name) for name in info["classes"]]
-    return task_of(heads, config, values_of(heads, samples))
+    extra = load_extra(config.extra, heads, samples, no_fixes=config.no_fixes)
+    if len(extra) and extra.samples.digest() != info.get("extra"):
+        raise ArtifactError(f"the extra photos of {', '.join(config.extra)} are no longer those of the run")
+    values = values_of(heads, samples)
+    return task_of(heads, config, np.concatenate([values, extra.values]) if len(extra) else values)
 
 
 def _predicted(run: Run, task: Task, config: TrainConfig, photos: list[Path], fold: int) -> tuple[FloatArray, ...]:
