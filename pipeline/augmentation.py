@@ -18,6 +18,7 @@ from pipeline.mixing import Mixing, of_class
 from pipeline.recipes import own_recipe
 from pipeline.rules import RECIPES
 
+AGAIN = 2  # stands before the number of a repetition in the key of a photo that is shown again in an epoch
 MIXING = 1  # the last number of the key of all that mixing draws: it leaves augmentation's own numbers as they are
 
 
@@ -106,7 +107,9 @@ class Augmenter:
             self.which[rows] = number
         self.key, self.mixing = augmentation.key, augmentation.mixing
 
-    def __call__(self, photos: Pixels, images: Pixels, epoch: int, rows: IntArray) -> tuple[IntArray, FloatArray]:
+    def __call__(
+        self, photos: Pixels, images: Pixels, epoch: int, rows: IntArray, times: IntArray
+    ) -> tuple[IntArray, FloatArray]:
         """Change a batch's photos in place.
 
         Args:
@@ -114,17 +117,22 @@ class Augmenter:
             images: (B, S, S, 3) copies of the photos of ``rows``.
             epoch: Counted from 0.
             rows: (B,) row numbers.
+            times: (B,) how often each photo was shown before in this epoch.
 
         Returns:
             The (B, M) row numbers that each photo is now made of, and the (B, M) share of each, rows sum to 1.
         """
-        for image, row in zip(images, rows.tolist(), strict=True):
-            image[:] = self._augmented(image, row, np.random.default_rng([*self.key, epoch, row]))
+        keys = [
+            (*self.key, epoch, row, *((AGAIN, time) if time else ()))
+            for row, time in zip(rows.tolist(), times.tolist(), strict=True)
+        ]
+        for image, row, key in zip(images, rows.tolist(), keys, strict=True):
+            image[:] = self._augmented(image, row, np.random.default_rng(key))
         if self.mixing is None:
             return rows[:, None], np.ones((len(rows), 1))
         made_of, shares = np.stack([rows, rows], axis=1), np.repeat([[1.0, 0.0]], len(rows), axis=0)
         for place, row in enumerate(rows.tolist()):
-            rng = np.random.default_rng([*self.key, epoch, row, MIXING])
+            rng = np.random.default_rng([*keys[place], MIXING])
             partner = self.mixing.partner(row, rng)
             if partner is not None:
                 other = self._augmented(np.asarray(photos[np.array([partner])])[0], partner, rng)

@@ -30,7 +30,7 @@ def require_eval(plan: Plan) -> None:
 def full_plan(plan: Plan, run: Run) -> Plan:
     """The plan of the full fit: epochs as many as the folds used, and nobody held back to choose among them."""
     config = plan.config
-    used = round(statistics.median(run.info().get("epochs_used", [config.epochs])))
+    used = round(statistics.median(run.info().get("epochs_used") or [config.epochs]))
     needed = config.finish_epochs or config.average == "greedy"
     return replace(
         plan,

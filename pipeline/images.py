@@ -179,11 +179,11 @@ class PhotoSet(Dataset[Batch]):
 
     def __getitem__(self, step: tuple[int, IntArray]) -> Batch:
         """The batch of one step; its images are laid out channels last as they come."""
-        epoch, rows = step
+        epoch, (times, rows) = step[0], np.divmod(step[1], len(self.photos))  # see `training_steps`
         images = np.asarray(self.photos[rows])  # a copy: rows are picked by number
         made_of, parts = rows[:, None], np.ones((len(rows), 1))
         if self.augmenter:
-            made_of, parts = self.augmenter(self.photos, images, epoch, rows)
+            made_of, parts = self.augmenter(self.photos, images, epoch, rows, times)
         values = torch.from_numpy(self.values[made_of]).float()
         weights = 1.0 if self.weights is None else self.weights[made_of]
         shares = torch.from_numpy(np.broadcast_to(parts[:, :, None] * weights, values.shape).copy()).float()

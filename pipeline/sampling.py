@@ -128,6 +128,9 @@ def training_steps(
 ) -> Steps:
     """Every step of a training as (epoch, row numbers): each epoch a new order, a function of the key alone.
 
+    A photo that a sampler shows again in the same epoch has its row number plus N, then plus 2 N, so that it is augmented
+    in another way each time.
+
     A last batch of one photo is merged into the one before it: batch normalisation needs two.
 
     Args:
@@ -144,6 +147,7 @@ def training_steps(
     steps: Steps = []
     for epoch in epochs:
         order = rows[SAMPLERS[sampler].order(own, np.random.default_rng([*key, epoch]))]
+        order = order + (len(groups.classes) if groups else 0) * earlier(order)
         if drop_last and len(order) > batch_size:
             order = order[: len(order) // batch_size * batch_size]
         cuts = list(range(batch_size, len(order), batch_size))
@@ -151,6 +155,16 @@ def training_steps(
             cuts.pop()
         steps += [(epoch, batch) for batch in np.split(order, cuts)]
     return steps
+
+
+def earlier(order: IntArray) -> IntArray:
+    """How often each of the (n,) numbers has come before in the order."""
+    by_number = np.argsort(order, kind="stable")
+    numbers = order[by_number]
+    first = np.searchsorted(numbers, numbers, side="left")
+    counts = np.empty_like(order)
+    counts[by_number] = np.arange(len(order)) - first
+    return counts
 
 
 def weights_of(heads: Sequence[Head], values: FloatArray, config: TrainConfig) -> FloatArray:

@@ -21,11 +21,12 @@ from pipeline.errors import ArtifactError, ConfigError, FoldError
 from pipeline.files import file_checksum
 from pipeline.interrupts import never
 from pipeline.link import Command, Listener, Teller, Watch
+from pipeline.ordering import fold_orders
 from pipeline.orders import DONE, FAILED, STOPPED, FoldOrder, train_elsewhere, train_fold
 from pipeline.plan import code_digest
 from pipeline.pools import Side
 from pipeline.store import Run, Store
-from pipeline.train import Wanted, fold_orders, train_runs
+from pipeline.train import Wanted, train_runs
 from tests.conftest import TINY, Cli, planned
 
 ROOT = Path(__file__).parent.parent
