@@ -33,6 +33,7 @@ from pipeline.store import Run, Store
 
 Wanted = tuple[Plan, Run]
 ALONE = Side()
+READING = {"train": "reading photos", "extra": "reading extra photos", "eval": "reading eval photos"}
 
 
 def default_name(heads: Iterable[Head], config: TrainConfig) -> str:
@@ -225,13 +226,9 @@ def _orders(
         side: How many are trained at once.
     """
     size, known = plan.config.image_size, plan.photo_bytes
-    words = {"train": "reading photos", "extra": "reading extra photos", "eval": "reading eval photos"}
-    made = {
-        part: held.enter_context(cache.opened(plan.files[part], known[part], size, label))
-        for part, label in words.items()
-        if part in plan.files
-    }
-    test, photos = made.pop("eval"), list(made.values())
+    *photos, test = (
+        held.enter_context(cache.opened(files, known[part], size, READING[part])) for part, files in plan.files.items()
+    )
     opened = one_behind_another(part.open() for part in photos)
     jobs = [fold_data(plan, fold, opened, test.open()) for fold in folds]
     order = FoldOrder(
