@@ -37,7 +37,7 @@ from pipeline.optimizers import try_optimizer
 from pipeline.pseudo import require_pseudo
 from pipeline.ranks import ALONE, Ranks
 from pipeline.samples import Dataset, Samples, labelled_rows, list_digest
-from pipeline.sampling import counted, weights_of
+from pipeline.sampling import counted, require_border, weights_of
 from pipeline.schedules import schedule_settings
 
 SHARED_MEMORY = Path("/dev/shm")  # where workers hand over what they prepared
@@ -198,6 +198,7 @@ def plan_without_network(heads: Iterable[Head], config: TrainConfig, root: Path,
     values = values_of(heads, data.samples)
     alike = alike_of(config, data.samples.columns, len(folds))
     check_augmentation(config, task.heads, values)
+    require_border(task.heads, values, config)
     extra = load_extra(config.extra, task.heads, data.samples, no_fixes=config.no_fixes)
     task = task_of(heads, config, values)
     require_pseudo(task, config, len(data.test_ids))
