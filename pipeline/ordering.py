@@ -15,6 +15,8 @@ from pipeline.pools import Side
 from pipeline.progress import say
 from pipeline.store import Run
 
+READING = {"train": "reading photos", "extra": "reading extra photos", "eval": "reading eval photos"}
+
 
 def fold_orders(
     plan: Plan, cache: PhotoCache, held: ExitStack, run: Run, folds: list[int], side: Side
@@ -30,13 +32,9 @@ def fold_orders(
         side: How many are trained at once.
     """
     size, known = plan.config.image_size, plan.photo_bytes
-    words = {"train": "reading photos", "extra": "reading extra photos", "eval": "reading eval photos"}
-    made = {
-        part: held.enter_context(cache.opened(plan.files[part], known[part], size, label))
-        for part, label in words.items()
-        if part in plan.files
-    }
-    test, photos = made.pop("eval"), list(made.values())
+    *photos, test = (
+        held.enter_context(cache.opened(files, known[part], size, READING[part])) for part, files in plan.files.items()
+    )
     opened = one_behind_another(part.open() for part in photos)
     jobs = [fold_data(plan, fold, opened, test.open()) for fold in folds]
     order = FoldOrder(

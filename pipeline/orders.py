@@ -159,8 +159,9 @@ def train_fold(
             return  # by a process that outlived its command
         if order.weights != weights_digest(config.weights):
             raise ArtifactError(f"{config.weights} on {socket.gethostname()} is another file than where this began")
-        task = task_of(map(head_named, order.heads), config, order.values)
-        photos, test = one_behind_another(map(open_array, order.photos)), open_array(order.test)
+        own, *extra = map(open_array, order.photos)
+        photos, test = one_behind_another([own, *extra]), open_array(order.test)
+        task = task_of(map(head_named, order.heads), config, order.values[: len(own)])
         device = ranks.device(_device(order.device))
         machine = machine_of(device, ranks.size)
         saver = Checkpoints(run.checkpoints, order.fold, order.settings, machine, config.checkpoint_every)

@@ -37,7 +37,7 @@ from pipeline.optimizers import try_optimizer
 from pipeline.pseudo import require_pseudo
 from pipeline.ranks import ALONE, Ranks
 from pipeline.samples import Dataset, Samples, labelled_rows, list_digest
-from pipeline.sampling import counted, weights_of
+from pipeline.sampling import counted, require_border, weights_of
 from pipeline.schedules import schedule_settings
 
 SHARED_MEMORY = Path("/dev/shm")  # where workers hand over what they prepared
@@ -119,9 +119,9 @@ class Plan:
 
     @property
     def files(self) -> dict[str, tuple[Path, ...]]:
-        """``train``, ``eval`` and, where there are some, ``extra`` -> the photos' files."""
-        own = {"train": self.data.samples.paths, "eval": self.data.test_paths}
-        return own | ({"extra": self.extra.samples.paths} if len(self.extra) else {})
+        """``train``, ``extra`` where there are some, and ``eval`` -> the photos' files."""
+        extra = {"extra": self.extra.samples.paths} if len(self.extra) else {}
+        return {"train": self.data.samples.paths, **extra, "eval": self.data.test_paths}
 
     @property
     def workers(self) -> int:
@@ -198,8 +198,9 @@ def plan_without_network(heads: Iterable[Head], config: TrainConfig, root: Path,
     values = values_of(heads, data.samples)
     alike = alike_of(config, data.samples.columns, len(folds))
     check_augmentation(config, task.heads, values)
+    require_border(task.heads, values, config)
     extra = load_extra(config.extra, task.heads, data.samples, no_fixes=config.no_fixes)
-    task = task_of(heads, config, np.concatenate([values, extra.values]) if len(extra) else values)
+    task = task_of(heads, config, values)
     require_pseudo(task, config, len(data.test_ids))
     return Plan(task, config, data, folds, values, device, alike, extra, ranks=ranks)
 

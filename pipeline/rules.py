@@ -128,6 +128,7 @@ AGREEMENTS: list[tuple[Callable[[Any], bool], str]] = [
         "pseudo and pseudo_epochs go together: thresholds, and how many epochs use the eval photos that pass them",
     ),
     (lambda c: not c.border or c.border[0] <= c.border[1], "border must be lowest and highest, in this order"),
+    (lambda c: c.border or not c.border_weight, "border_weight is for photos in a border band; add border"),
     (lambda c: c.bin_rule == "edges" or not c.bins, "bins are given, so bin_rule must stay 'edges'"),
 ]
 

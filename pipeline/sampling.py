@@ -183,6 +183,30 @@ def weights_of(heads: Sequence[Head], values: FloatArray, config: TrainConfig) -
     return np.where(inside, config.border_weight, 1.0)
 
 
+def require_border(heads: Sequence[Head], values: FloatArray, config: TrainConfig) -> None:
+    """Refuse a border band that no head has a quantity for, or that leaves nothing of a class to learn from.
+
+    Args:
+        heads: The heads of the network.
+        values: (N, H) their values, NaN = not labelled.
+        config: The settings.
+
+    Raises:
+        ConfigError: It is such a band.
+    """
+    if config.border and not any(head.edges for head in heads):
+        names = ", ".join(head.name for head in heads)
+        raise ConfigError(f"border is for heads of a quantity, such as age; {names} names classes")
+    for head, column, weights in zip(heads, values.T, weights_of(heads, values, config).T, strict=True):
+        lost = set(head.labels(column).tolist()) - set(head.labels(column[weights > 0]).tolist())
+        if lost:
+            band = "-".join(f"{end:g}" for end in config.border)
+            raise ConfigError(
+                f"border {band} leaves out every photo of {head.classes[min(lost)]!r}; "
+                "use a narrower band or a border_weight above 0"
+            )
+
+
 def counted(values: FloatArray, weights: FloatArray) -> BoolArray:
     """(N,) whether a photo counts for any head; one that does not would waste a step.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from heads.registry import head_named
 from pipeline.config import TrainConfig
@@ -141,6 +142,15 @@ def test_a_run_with_extra_photos_keeps_and_verifies_what_is_of_the_data(
     assert run.load_predictions("mask", "oof", "identity").ids.tolist() == samples.ids.tolist()
     assert len((run.folder / "folds.csv").read_text().splitlines()) == len(samples.ids) + 1
     assert cli("verify", "--artifacts", tmp_path)[0] == 0
+
+
+def test_bins_are_cut_from_the_data_alone(data: Path, tmp_path: Path) -> None:
+    write_table(tmp_path)
+    bins = {"objective": "bins", "bin_rule": "frequency", "bin_count": 4}
+    with_extra, plain = planned(data, "age", extra=(str(tmp_path),), **bins), planned(data, "age", **bins)
+    outputs = torch.randn(20, plain.task.n_outputs, generator=torch.Generator().manual_seed(0))
+    assert len(with_extra.extra)
+    torch.testing.assert_close(with_extra.task.decode(outputs), plain.task.decode(outputs), rtol=0, atol=0)
 
 
 def test_the_plan_tells_of_extra_photos_and_other_ones_are_another_run(

@@ -11,7 +11,16 @@ from heads.base import IntArray
 from heads.registry import head_named
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
-from pipeline.sampling import SAMPLERS, Groups, counted, groups_of, seen_mix, training_steps, weights_of
+from pipeline.sampling import (
+    SAMPLERS,
+    Groups,
+    counted,
+    groups_of,
+    require_border,
+    seen_mix,
+    training_steps,
+    weights_of,
+)
 
 CLASSES = np.repeat([0, 1, 2], [60, 30, 6])  # 96 photos, the last class rare
 PERSONS = np.concatenate([np.arange(60) // 3, 20 + np.arange(30) // 5, 26 + np.arange(6) // 6])
@@ -132,3 +141,15 @@ def test_photos_that_count_for_no_head_are_left_out() -> None:
     config = TrainConfig(border=(57, 59))
     assert counted(values, weights_of((MASK, AGE), values, config)).tolist() == [True, False, True, False]
     assert counted(values[:, 1:], weights_of((AGE,), values[:, 1:], config)).tolist() == [True, False, False, False]
+
+
+def test_a_border_band_that_does_nothing_or_takes_a_class_away_is_refused() -> None:
+    values = np.array([[0, 20], [1, 45], [2, 60]])
+    require_border((MASK, AGE), values, TrainConfig(border=(57, 59)))
+    require_border((MASK, AGE), values, TrainConfig(border=(57, 60), border_weight=0.1))
+    with pytest.raises(ConfigError, match="border is for heads of a quantity, such as age; mask names classes"):
+        require_border((MASK,), values[:, :1], TrainConfig(border=(57, 59)))
+    with pytest.raises(ConfigError, match="border 57-60 leaves out every photo of 'old'"):
+        require_border((MASK, AGE), values, TrainConfig(border=(57, 60)))
+    with pytest.raises(ConfigError, match="add border"):
+        TrainConfig(border_weight=0.5)
