@@ -42,6 +42,7 @@ def train_head(
     objective: Annotated[str | None, typer.Option(help="For age: classes, bins, dldl, coral ... [classes].")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds layers, order and augmentation [0].")] = None,
     seeds: Annotated[int, typer.Option(help="Runs with this many seeds in a row, each named NAME-seed<k>.")] = 1,
+    full: Annotated[bool, typer.Option("--full", help="One more network on everything, for the eval photos.")] = False,
     extra: Annotated[
         list[str] | None,
         typer.Option(help="More photos to train on, never held out: PATH or LAYOUT:PATH; repeatable.", metavar="PATH"),
@@ -80,6 +81,7 @@ def train_head(
         "lr": lr,
         "objective": objective,
         "seed": seed,
+        "full": full or None,
         "extra": extra or None,
         "device": device,
         "precision": precision,

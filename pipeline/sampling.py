@@ -128,7 +128,7 @@ def training_steps(
 ) -> Steps:
     """Every step of a training as (epoch, row numbers): each epoch a new order, a function of the key alone.
 
-    A photo that a sampler shows again in the same epoch has its row number plus N, then plus 2 N, so that it is augmented
+    A photo that a sampler shows again in an epoch has its row number plus N, then plus 2 N, so that it is augmented
     in another way each time.
 
     A last batch of one photo is merged into the one before it: batch normalisation needs two.
