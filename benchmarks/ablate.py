@@ -24,7 +24,7 @@ from heads.base import HeadError
 from heads.registry import head_named
 from pipeline.config import TrainConfig, assigned
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.files import write_json
+from pipeline.files import SCHEMA, read_json, write_json
 from pipeline.plan import FREE, code_digest, make_plan, weights_digest
 from pipeline.pools import Side
 from pipeline.progress import say
@@ -32,6 +32,7 @@ from pipeline.store import Run, Store
 from pipeline.train import train_runs
 
 MOST_SEEDS = 20
+BASE = "base-"  # and a head: what its recipes are compared with
 HEADER = (
     "| recipe | other than base | seeds | macro F1 | 95 % | gain, 95 % | 18 classes | 95 % | gain, 95 % | minutes | "
     "verdict |\n|---|---|---|---|---|---|---|---|---|---|---|"
@@ -86,8 +87,8 @@ class Bench:
     def lines(self, recipe: Recipe, seeds: int = MOST_SEEDS) -> list[Line]:
         """The lines of the table that its finished runs give."""
         found = self.finished(recipe)[:seeds]
-        names = [name for name in (f"base-{part}" for part in PARTS) if name in self.book.recipes]
-        base = {name.removeprefix("base-"): self.finished(self.book.recipes[name]) for name in names}
+        book = self.book.recipes
+        base = {part: self.finished(book[BASE + part]) for part in PARTS if BASE + part in book}
         known = {part: runs for part, runs in base.items() if runs}
         return score_runs(recipe.name, found, known, bag=recipe.bag) if found else []
 
@@ -125,18 +126,19 @@ def _row(recipe: Recipe, line: Line) -> str:
     other = (
         recipe.differs + (f"; {line.way}" if line.way == UNDONE else "") + (f"; {recipe.note}" if recipe.note else "")
     )
-    cells = [name, other, str(line.seeds), *_cells(line.score), *_cells(line.joint)]
+    base = recipe.name.startswith(BASE)
+    cells = [name, other, str(line.seeds), *_cells(line.score, base=base), *_cells(line.joint, base=base)]
     return f"| {' | '.join([*cells, f'{line.minutes:.1f}', recipe.verdict])} |"
 
 
-def _cells(score: Mapping[str, Any] | None) -> list[str]:
-    """Score with its spread over the seeds, interval, and gain."""
+def _cells(score: Mapping[str, Any] | None, *, base: bool) -> list[str]:
+    """Score with its spread over the seeds, interval, and gain over base."""
     if score is None:
         return ["-", "-", "-"]
     spread = f" (spread {score['spread']:.3f})" if score["spread"] else ""
     low, high = score["interval_95"]
     gain = "-"
-    if "gain" in score:
+    if "gain" in score and not base:
         from_, to = score["gain_interval_95"]
         gain = f"{score['gain']:+.4f}, {from_:+.3f} to {to:+.3f}"
     return [f"{score['macro_f1']:.4f}{spread}", f"{low:.3f}-{high:.3f}", gain]
@@ -192,15 +194,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines += made
         if not given.table:
             print(table(bench, made), flush=True)
-    print(table(bench, lines))
-    write_json(given.artifacts / "ablate.json", {"lines": [_known(bench, line) for line in lines]})
+    if given.table or len(chosen) > 1:
+        print(table(bench, lines))
+    _write(bench, lines)
     if failed:
         print("\nwithout a row:\n" + "\n".join(failed), file=sys.stderr)
     return 1 if failed else 0
 
 
-def _known(bench: Bench, line: Line) -> dict[str, Any]:
-    recipe = bench.book.recipes[line.recipe]
+def _write(bench: Bench, lines: Sequence[Line]) -> None:
+    """Keep the lines, and beside them those of other recipes that were kept before."""
+    file, made = bench.store.root / "ablate.json", {line.recipe for line in lines}
+    before = read_json(file)["lines"] if file.is_file() else []
+    fresh = [_known(bench.book.recipes[line.recipe], line) for line in lines]
+    write_json(file, {"schema": SCHEMA, "lines": [line for line in before if line["recipe"] not in made] + fresh})
+
+
+def _known(recipe: Recipe, line: Line) -> dict[str, Any]:
     return line.as_dict() | {"settings": recipe.settings, "note": recipe.note, "verdict": recipe.verdict}
 
 

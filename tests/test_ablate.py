@@ -93,6 +93,25 @@ def test_the_18_classes_are_composed_with_the_base_runs_of_other_heads(
     assert direct[JOINT.name].score["macro_f1"] == pytest.approx(expected)
 
 
+def test_probabilities_of_another_mix_are_scored_as_trained_and_as_the_vote_takes_them(artifacts: Path) -> None:
+    from benchmarks.scores import AS_TRAINED, UNDONE, score_runs
+    from pipeline.store import Store
+
+    run = Store(artifacts).run("age")
+    photos, trained = np.array([0.4, 0.4, 0.2]), np.array([0.2, 0.3, 0.5])
+    info = run.info()
+    info["mix"] = {"age": {"photos": photos.tolist(), "trained": trained.tolist()}}
+    lines = score_runs("tried", [(run, info)], {}, bag=False)
+    targets, _ = oof(artifacts, "age", "age")
+    for line, ratio in zip(lines, (np.ones(3), photos / trained), strict=True):
+        views = [np.load(run.folder / f"age.oof.{view}.npz")["probs"] * ratio for view in ("identity", "hflip")]
+        probs = sum(view / view.sum(axis=1, keepdims=True) for view in views)
+        f1 = f1_score(targets, probs.argmax(axis=1), average="macro", zero_division=0)
+        assert line.score["macro_f1"] == pytest.approx(f1)
+        assert line.joint is None, "no base runs of mask and gender"
+    assert [line.way for line in lines] == [AS_TRAINED, UNDONE]
+
+
 def test_all_recipes_hold_settings_that_can_be() -> None:
     book = Cookbook.read()
     for recipe in book.recipes.values():
