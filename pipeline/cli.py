@@ -13,6 +13,7 @@ import typer
 from pipeline.cli_cache import caches
 from pipeline.cli_checks import checks
 from pipeline.cli_ensemble import ensembles
+from pipeline.cli_search import searches
 from pipeline.cli_submission import submissions
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError, PipelineError, Stopped
@@ -32,6 +33,7 @@ app.add_typer(checks)
 app.add_typer(ensembles)
 app.add_typer(submissions)
 app.add_typer(caches)
+app.add_typer(searches)
 
 Heads = Annotated[
     list[str],
