@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from heads.base import HeadError
 from heads.registry import head_named
 from pipeline.config import TrainConfig
-from pipeline.errors import ConfigError, FoldError, NetworkError, PipelineError, Stopped
+from pipeline.errors import ArtifactError, ConfigError, FoldError, NetworkError, PipelineError, Stopped
 from pipeline.files import write_bytes
 from pipeline.interrupts import Terminated, terminable
 from pipeline.locks import locked
