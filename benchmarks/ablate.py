@@ -24,7 +24,7 @@ from heads.base import HeadError
 from heads.registry import head_named
 from pipeline.config import TrainConfig, assigned
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.files import read_json, write_json
+from pipeline.files import SCHEMA, read_json, write_json
 from pipeline.plan import FREE, code_digest, make_plan, weights_digest
 from pipeline.pools import Side
 from pipeline.progress import say
@@ -207,7 +207,7 @@ def _write(bench: Bench, lines: Sequence[Line]) -> None:
     file, made = bench.store.root / "ablate.json", {line.recipe for line in lines}
     before = read_json(file)["lines"] if file.is_file() else []
     fresh = [_known(bench.book.recipes[line.recipe], line) for line in lines]
-    write_json(file, {"lines": [line for line in before if line["recipe"] not in made] + fresh})
+    write_json(file, {"schema": SCHEMA, "lines": [line for line in before if line["recipe"] not in made] + fresh})
 
 
 def _known(recipe: Recipe, line: Line) -> dict[str, Any]:

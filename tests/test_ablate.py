@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from sklearn.metrics import f1_score
 
 from benchmarks.ablate import main
 from benchmarks.recipes import Cookbook
-from pipeline.schema import RunInfo
 
 TOY = """
 [base]
@@ -101,8 +99,9 @@ def test_probabilities_of_another_mix_are_scored_as_trained_and_as_the_vote_take
 
     run = Store(artifacts).run("age")
     photos, trained = np.array([0.4, 0.4, 0.2]), np.array([0.2, 0.3, 0.5])
-    mix: dict[str, Any] = {"age": {"photos": photos.tolist(), "trained": trained.tolist()}}
-    lines = score_runs("tried", [(run, cast(RunInfo, run.info() | {"mix": mix}))], {}, bag=False)
+    info = run.info()
+    info["mix"] = {"age": {"photos": photos.tolist(), "trained": trained.tolist()}}
+    lines = score_runs("tried", [(run, info)], {}, bag=False)
     targets, _ = oof(artifacts, "age", "age")
     for line, ratio in zip(lines, (np.ones(3), photos / trained), strict=True):
         views = [np.load(run.folder / f"age.oof.{view}.npz")["probs"] * ratio for view in ("identity", "hflip")]
