@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import runpy
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import fields
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 
+from heads.age import HEAD as AGE
+from heads.base import HeadError
+from heads.losses import LOSSES
+from heads.objectives import OBJECTIVES
+from heads.recipe import UNKNOWN, Recipe
+from pipeline.augment import AUGMENTATIONS
+from pipeline.cli_train import train_head
 from pipeline.config import TrainConfig
+from pipeline.mixing import MIXINGS
+from pipeline.necks import ACTIVATIONS, INITS, NECK_ARGS, NECKS
+from pipeline.sampling import SAMPLERS
+from pipeline.schedules import SCHEDULE_ARGS, SCHEDULES
 from tests.conftest import train
 
 ROOT = Path(__file__).parent.parent
+SETTINGS = ROOT / "docs" / "settings.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("artifacts/*.md")])
 PACKAGES = ("heads", "ensemble", "pipeline")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -72,10 +89,64 @@ def test_settings_files_load(file: Path) -> None:
     TrainConfig.load(file)
 
 
-def test_the_readmes_table_names_every_setting_with_its_default() -> None:
-    cells = [line.split("|") for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
-    defaults = {name: row[3].strip() for row in cells if len(row) == 6 for name in re.findall(r"`(\w+)`", row[1])}
+def table_rows(page: Path, n: int) -> list[list[str]]:
+    """The cells of all rows of ``n`` cells that begin with code."""
+    rows = [line.split("|")[1:-1] for line in page.read_text().splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in row] for row in rows if len(row) == n]
+
+
+def name_in(cell: str) -> str:
+    """The setting in a first cell, where its flag may stand beside it."""
+    return cell.split("`")[1]
+
+
+def test_the_page_of_settings_names_every_one_with_its_default() -> None:
+    defaults = {name_in(row[0]): row[1] for row in table_rows(SETTINGS, 5)}
     assert defaults == {item.name: f"`{toml(getattr(TrainConfig(), item.name))}`" for item in fields(TrainConfig)}
+
+
+def test_the_readmes_short_table_tells_the_defaults() -> None:
+    rows = table_rows(ROOT / "README.md", 4)
+    defaults = {name_in(row[0]): row[2] for row in rows if name_in(row[0]) in TrainConfig().as_dict()}
+    assert len(defaults) == 10
+    assert defaults == {name: f"`{toml(getattr(TrainConfig(), name))}`" for name in defaults}
+
+
+@pytest.mark.parametrize("row", table_rows(SETTINGS, 5), ids=lambda row: name_in(row[0]))
+def test_each_setting_has_an_example_that_loads_and_the_flag_that_there_is(row: list[str]) -> None:
+    example = tomllib.loads("\n".join(row[4].split("`")[1::2]))
+    assert name_in(row[0]) in example
+    assert TrainConfig.load(None, example) != TrainConfig()
+    flag = f"`--{name_in(row[0]).replace('_', '-')}`"
+    assert (flag in row[0]) == (name_in(row[0]) in inspect.signature(train_head).parameters)
+
+
+def takes(refuse: Callable[[], object]) -> list[str]:
+    """The arguments that the refusal of an unknown one names."""
+    with pytest.raises(HeadError) as refused:
+        refuse()
+    known = str(refused.value).split("it takes: ")[1]
+    return [] if known == "none" else known.split(", ")
+
+
+def test_the_page_of_settings_knows_all_names_and_their_arguments() -> None:
+    wrong = Recipe(objective_args={"?": 1})
+    known: dict[str, dict[str, list[str]]] = {
+        "loss": {name: takes(partial(LOSSES[name], {"?": 1}, torch.ones(3), 0.0)) for name in LOSSES},
+        "objective": {name: takes(partial(OBJECTIVES[name], AGE, wrong, UNKNOWN)) for name in OBJECTIVES},
+        "sampler": {name: [] for name in SAMPLERS},
+        "recipe": {name: [] for name in AUGMENTATIONS},
+        "mixing": {name: [] for name in MIXINGS},
+        "neck": {name: [*NECK_ARGS[name]] for name in NECKS},
+        "schedule": {name: [*SCHEDULE_ARGS.get(name, ())] for name in SCHEDULES},
+    }
+    lines = SETTINGS.read_text().splitlines()
+    assert set(INITS) <= set(re.findall(r"`([\w-]+)`", next(line for line in lines if line.startswith("| `init`"))))
+    for kind, names in known.items():
+        start = next(i for i, line in enumerate(lines) if line.startswith(f"| {kind} |")) + 2
+        rows = [line.split("|") for line in takewhile(lambda line: line.startswith("|"), lines[start:])]
+        told = {name_in(row[1]): re.findall(r"`(\w+)`", row[2]) for row in rows}
+        assert {name: [arg for arg in args if arg not in ACTIVATIONS] for name, args in told.items()} == names
 
 
 def toml(value: object) -> str:
