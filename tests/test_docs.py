@@ -21,7 +21,7 @@ import torch
 
 from heads.age import HEAD as AGE
 from heads.base import HeadError
-from heads.losses import LOSSES
+from heads.losses import LOSSES, UNSMOOTHED, loss_of
 from heads.objectives import OBJECTIVES
 from heads.recipe import UNKNOWN, Recipe
 from pipeline.augment import AUGMENTATIONS
@@ -166,16 +166,15 @@ def test_the_recipes_run_and_what_they_add_is_used(data: Path, tmp_path: Path, m
     from ensemble.priors import ESTIMATORS
     from ensemble.voting import VOTERS
     from ensemble.weights import WEIGHT_RULES
-    from heads.objectives import OBJECTIVES
     from heads.registry import HEADS
-    from pipeline.augment import AUGMENTATIONS
     from pipeline.images import VIEWS
     from pipeline.layouts import LAYOUTS
     from pipeline.report.oof import make_report
     from pipeline.store import Run
 
-    tables: list[dict[str, Any]] = [HEADS, OBJECTIVES, VOTERS, WEIGHT_RULES]
-    tables += [CALIBRATIONS, ESTIMATORS, JOINT_RULES, DECODERS, LAYOUTS, AUGMENTATIONS, VIEWS]
+    tables: list[dict[str, Any]] = [HEADS, OBJECTIVES, LOSSES, UNSMOOTHED, SAMPLERS, AUGMENTATIONS, MIXINGS]
+    tables += [SCHEDULES, SCHEDULE_ARGS, NECKS, NECK_ARGS, VOTERS, WEIGHT_RULES]
+    tables += [CALIBRATIONS, ESTIMATORS, JOINT_RULES, DECODERS, LAYOUTS, VIEWS]
     before = [dict(table) for table in tables]
     monkeypatch.setattr(pipeline.rules, "VIEW_NAMES", pipeline.rules.VIEW_NAMES)
     monkeypatch.chdir(tmp_path)
@@ -184,12 +183,17 @@ def test_the_recipes_run_and_what_they_add_is_used(data: Path, tmp_path: Path, m
             stack.enter_context(patch.dict(table))  # puts the old entries back
         exec(compile(blocks(ROOT / "docs" / "extending.md", "python"), "docs/extending.md", "exec"), {})
         added = [sorted(table.keys() - old.keys()) for table, old in zip(tables, before, strict=True)]
-        names = "senior focal geometric best shrunk bbse-both tempered balanced names erase brighter"
+        names = "senior focal generalised generalised people erase lower inverse inverse layernorm layernorm"
+        names += " geometric best shrunk bbse-both tempered balanced names brighter"
         assert added == [[name] for name in names.split()]
         views = ["identity", "hflip", "brighter"]
-        folder = train(data, tmp_path, "senior", objective="focal", augment="erase", views=views)
+        craft = {"augment": "erase", "sampler": "people", "mixing": "lower", "schedule": "inverse", "neck": "layernorm"}
+        folder = train(data, tmp_path, "senior", objective="focal", views=views, **craft)
         (report,) = make_report([Run(folder)]).heads
         assert (report.head, report.objective, list(report.classes)) == ("senior", "focal", ["below", "senior"])
+        logits, targets = torch.eye(3), torch.tensor([0, 1, 0])
+        loss = loss_of(Recipe(loss="generalised", loss_args={"q": 1}), torch.ones(3)).loss(logits, targets, 0.0)
+        torch.testing.assert_close(loss, 1 - logits.softmax(dim=1)[range(3), targets])
         members = np.random.default_rng(0).dirichlet(np.ones(3), size=(4, 50))
         weights = WEIGHT_RULES["best"](members, members[2].argmax(axis=1))
         np.testing.assert_allclose(VOTERS["geometric"](members, weights), members[2])
