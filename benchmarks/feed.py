@@ -22,6 +22,7 @@ import torch
 
 from heads.registry import head_named
 from heads.task import Task
+from pipeline.augmentation import Augmentation
 from pipeline.config import TrainConfig
 from pipeline.engine import (
     Trainer,
@@ -30,7 +31,7 @@ from pipeline.engine import (
     peak_memory,
     seed_everything,
 )
-from pipeline.images import Augmentation, Batch, PhotoSet, load_steps
+from pipeline.images import Batch, PhotoSet, load_steps
 from pipeline.network import build_network
 from pipeline.precision import choose_precision
 from pipeline.sampling import training_steps
@@ -75,7 +76,7 @@ def compare(run: Callable[[Batches], None], photos: PhotoSet, steps: int, rounds
     """One line: speed on batches in memory, speed when fed, and the median ratio."""
     config = trainer.config
     epochs = 1 + steps * config.batch_size // PHOTOS
-    plan = training_steps(np.arange(PHOTOS), batch_size=config.batch_size, epochs=epochs, key=(0,))[:steps]
+    plan = training_steps(np.arange(PHOTOS), batch_size=config.batch_size, epochs=range(epochs), key=(0,))[:steps]
     workers = max(0, config.workers)
     ready = list(load_steps(photos, plan, 0))
     n = sum(len(rows) for _, rows in plan)

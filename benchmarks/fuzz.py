@@ -42,8 +42,8 @@ from ensemble.line import Choices
 from ensemble.predictions import EnsembleError
 from heads.base import HeadError
 from heads.registry import HEADS, LABELS
-from heads.task import Task
 from pipeline import findings
+from pipeline.averages import Kept
 from pipeline.config import TrainConfig
 from pipeline.engine import Trainer
 from pipeline.errors import ArtifactError, PipelineError
@@ -52,6 +52,7 @@ from pipeline.fixes import apply_fixes, read_fixes
 from pipeline.layouts import load_dataset
 from pipeline.members import persons_in
 from pipeline.network import load_weights
+from pipeline.plan import task_of
 from pipeline.report import oof, runs, text
 from pipeline.report.story import render as told
 from pipeline.store import Store
@@ -115,7 +116,7 @@ def targets(folder: Path) -> dict[str, list[Target]]:
     def learn() -> object:
         config = TrainConfig.load(settings)
         json.dumps(config.as_dict(), allow_nan=False)
-        return Task.of(HEADS["age"], objective=config.objective or None, bins=config.bins)
+        return task_of([HEADS["age"]], config)
 
     table_damage, json_damage = either(mutations.damaged_table), either(mutations.damaged_json)
     data = [
@@ -161,7 +162,8 @@ def go_on(file: Path, *, mend: bool = False) -> None:
     job = checkpointed_job(file.parent)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            begun = job.begin(Trainer.of(network, job.task, job.config, job.device, 8, 32))
+            trainer = Trainer.of(network, job.task, job.config, job.device, 8, 32)
+            begun = job.begin(trainer, Kept(), job.main_phase())
     finally:
         for part, content in kept.items():
             part.write_bytes(content)

@@ -18,10 +18,11 @@ from heads.registry import HEADS
 from heads.task import Task
 from pipeline.checkpoints import Checkpoints
 from pipeline.config import TrainConfig
-from pipeline.engine import make_optimizer, make_scaler
+from pipeline.engine import make_scaler
 from pipeline.files import SCHEMA, write_arrays, write_csv, write_json
 from pipeline.fold import FoldJob
 from pipeline.fold_data import FoldData
+from pipeline.optimizers import make_optimizer
 from pipeline.samples import list_digest
 from pipeline.state import Progress, tensors_of
 from pipeline.store import Run
@@ -74,8 +75,8 @@ def write_data(folder: Path) -> tuple[Path, Path]:
 
 def checkpointed_job(folder: Path) -> FoldJob:
     """A fold of eight steps in two epochs whose checkpoints lie in ``folder``."""
-    none = np.empty((0, 8, 8, 3), np.uint8)
-    data = FoldData(0, none, np.empty((0, 1)), np.empty(0, np.int64), np.empty(0, np.int64), none)
+    none, rows = np.empty((0, 8, 8, 3), np.uint8), np.arange(4 * 32)
+    data = FoldData(0, none, np.zeros((len(rows), 1)), rows, rows[:0], none, rows, np.zeros_like(rows))
     saver = Checkpoints(folder, 0, "settings", {"device": "cpu", "threads": 2, "torch": "2"})
     config = TrainConfig(epochs=2, weights="none")
     task = Task.of(HEADS["mask"])
@@ -91,7 +92,7 @@ def write_checkpoint(folder: Path) -> Path:
     optimizer.step()
     assert job.saver is not None
     job.saver.save(
-        Progress(32, step=6, loss=3.5, photos=64, history=[{"fold": 0.0}]),
+        Progress(32, step=6, loss=3.5, photos=64, history=[{"fold": 0.0}], epoch=1),
         tensors_of(network, optimizer, make_scaler("fp32", job.device)),
     )
     return next(folder.glob("*.safetensors"))

@@ -6,6 +6,7 @@ import math
 import os
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import cv2
@@ -81,4 +82,72 @@ class Composed:
         return cast(Pixels, self.compose(image=photo)["image"])
 
 
-AUGMENTATIONS: dict[str, Callable[[], Augment | None]] = {"light": lambda: light, "none": lambda: None}
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Augmentations one after the other, of one stream of random numbers.
+
+    Attributes:
+        steps: They.
+    """
+
+    steps: tuple[Augment, ...]
+
+    def __call__(self, photo: Pixels, rng: np.random.Generator) -> Pixels:
+        """The photo after all of them."""
+        for step in self.steps:
+            photo = step(photo, rng)
+        return photo
+
+
+def medium() -> Augment:
+    """`light`; then now and then other colours, grey, blur or a covered place."""
+    import albumentations as A
+
+    return Chain(
+        (
+            light,
+            Composed(
+                A.Compose(
+                    [
+                        A.HueSaturationValue(hue_shift_limit=6, sat_shift_limit=30, val_shift_limit=0, p=0.3),
+                        A.ToGray(p=0.05),
+                        A.OneOf([A.GaussianBlur(blur_limit=(3, 5)), A.MotionBlur(blur_limit=(3, 5))], p=0.15),
+                        A.CoarseDropout((1, 1), (0.1, 0.25), (0.1, 0.25), fill="random_uniform", p=0.25),
+                    ]
+                )
+            ),
+        )
+    )
+
+
+def heavy() -> Augment:
+    """A crop, a wide turn and shear; strong light, colours, grey, blur, noise, compression and covered places."""
+    import albumentations as A
+
+    edge = cv2.BORDER_REFLECT_101
+    moved = A.Affine((0.9, 1.35), 0.08, rotate=(-20, 20), shear=(-8, 8), border_mode=edge, p=0.9)
+    colours = A.HueSaturationValue(hue_shift_limit=12, sat_shift_limit=50, val_shift_limit=0, p=0.5)
+    blurs = [A.GaussianBlur(blur_limit=(3, 5)), A.MotionBlur(blur_limit=(3, 7)), A.Downscale((0.4, 0.7))]
+    return Composed(
+        A.Compose(
+            [
+                A.HorizontalFlip(p=0.5),
+                moved,
+                A.RandomBrightnessContrast(0.3, 0.3, p=0.8),
+                colours,
+                A.ToGray(p=0.1),
+                A.RandomGamma((70, 150), p=0.2),
+                A.OneOf(blurs, p=0.25),
+                A.OneOf([A.GaussNoise((0.02, 0.08)), A.ImageCompression(quality_range=(30, 80))], p=0.25),
+                A.CoarseDropout((1, 2), (0.1, 0.3), (0.1, 0.3), fill="random_uniform", p=0.5),
+            ]
+        )
+    )
+
+
+AUGMENTATIONS: dict[str, Callable[[], Augment | None]] = {
+    "heavy": heavy,
+    "light": lambda: light,
+    "medium": medium,
+    "none": lambda: None,
+}

@@ -5,6 +5,8 @@ torch's own ``SyncBatchNorm`` refuses CPUs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -19,6 +21,23 @@ def span_processes(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
             module.forward = partial(_forward, module, module.forward)  # type: ignore[method-assign]
+
+
+@contextmanager
+def still_statistics(network: nn.Module) -> Iterator[None]:
+    """Let batches that were seen before pass again without being counted twice in the running statistics."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.training]
+    momenta = [norm.momentum for norm in norms]
+    counts = [None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone() for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None and count is not None:
+                norm.num_batches_tracked.copy_(count)
 
 
 def _forward(norm: _BatchNorm, alone: Any, images: Tensor) -> Tensor:

@@ -90,3 +90,17 @@ def rounded(*corners: Sequence[float]) -> Points:
         following = np.roll(points, -1, axis=0)
         points = np.stack([0.75 * points + 0.25 * following, 0.25 * points + 0.75 * following], axis=1).reshape(-1, 2)
     return points
+
+
+def squared(photo: Photo, side: int) -> Photo:
+    """The photo at ``side`` x ``side`` pixels: its own pixels larger, or fewer of them."""
+    how = cv2.INTER_AREA if side < len(photo) else cv2.INTER_NEAREST
+    return np.asarray(cv2.resize(photo, (side, side), interpolation=how), dtype=np.uint8)
+
+
+def write(pixels: Photo, text: str, left: int, bottom: int, width: int) -> None:
+    """Write one line of ASCII in place, black, as large as fits into ``width`` pixels but not above 11 pixels."""
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.42
+    (long, _), _ = cv2.getTextSize(text, font, scale, 1)
+    scale *= min(1.0, width / max(long, 1))
+    cv2.putText(pixels, text, (left, bottom), font, scale, (0, 0, 0), 1, cv2.LINE_AA)

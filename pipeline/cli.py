@@ -10,13 +10,15 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli_augment import augments
 from pipeline.cli_cache import caches
 from pipeline.cli_checks import checks
 from pipeline.cli_ensemble import ensembles
 from pipeline.cli_search import searches
 from pipeline.cli_submission import submissions
+from pipeline.cli_train import train_head
 from pipeline.config import TrainConfig
-from pipeline.errors import ConfigError, PipelineError, Stopped
+from pipeline.errors import PipelineError, Stopped
 from pipeline.interrupts import Terminated, terminable
 from pipeline.launch import last_words
 from pipeline.options import ARTIFACTS, Artifacts, AsJson, ConfigFile, Data, Runs, show
@@ -33,113 +35,10 @@ app.add_typer(checks)
 app.add_typer(ensembles)
 app.add_typer(submissions)
 app.add_typer(caches)
+app.add_typer(augments)
 app.add_typer(searches)
 
-Heads = Annotated[
-    list[str],
-    typer.Argument(help="mask, gender, age, joint; several share one network, unless --separate.", metavar="HEAD..."),
-]
-
-
-@app.command("train-head")
-def train_head(
-    heads: Heads,
-    data: Data = Path("data"),
-    folds: Annotated[int | None, typer.Option(help="Parts the people are divided into [5].")] = None,
-    fold: Annotated[int | None, typer.Option(help="Train only this fold, counted from 0.")] = None,
-    config: ConfigFile = None,
-    backbone: Annotated[str | None, typer.Option(help="Any timm model name [mobilenetv2_100].")] = None,
-    weights: Annotated[str | None, typer.Option(help="imagenet, none, or a file with timm's names [imagenet].")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side in pixels [128].")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training folds [5].")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Photos a step [32].")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate [0.001].")] = None,
-    objective: Annotated[str | None, typer.Option(help="For age: classes, bins or regression [classes].")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seeds layers, order and augmentation [0].")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16 [auto, timed].")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that prepare batches [chosen].")] = None,
-    cache: Annotated[str | None, typer.Option(help="Resized photos: auto, off or a folder [auto].")] = None,
-    cache_gib: Annotated[float | None, typer.Option(help="GiB of them that are kept for later [20].")] = None,
-    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between two checkpoints [chosen].")] = None,
-    name: Annotated[str | None, typer.Option(help="The run's name [made of the heads].", metavar="RUN")] = None,
-    note: Annotated[str | None, typer.Option(help="Free text, shown by `pipe runs`.")] = None,
-    fixes: Annotated[str | None, typer.Option(help="A CSV path,column,value of your own label fixes.")] = None,
-    no_fixes: Annotated[bool | None, typer.Option("--no-fixes", help="Leave all labels as they are.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Remove the run of this name and start over.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="One batch through every stage; write nothing.")] = False,
-    separate: Annotated[bool, typer.Option("--separate", help="A run of its own for each head.")] = False,
-    jobs: Annotated[int, typer.Option(help="Folds trained side by side.")] = 1,
-    threads: Annotated[int, typer.Option(help="Threads of each fold; 0 = the cores, divided by --jobs.")] = 0,
-    engine: Annotated[str, typer.Option(help="Where: loky (here), dask=ADDRESS or ray=ADDRESS.")] = "loky",
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show the speeds that --precision auto saw.")] = False,
-    artifacts: Artifacts = ARTIFACTS,
-) -> None:
-    """Train heads over K folds and keep their out-of-fold predictions."""
-    from heads.registry import head_named
-
-    chosen = [head_named(head) for head in heads]
-    settings = TrainConfig.load(
-        config,
-        {
-            "folds": folds,
-            "backbone": backbone,
-            "weights": weights,
-            "image_size": image_size,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "lr": lr,
-            "objective": objective,
-            "seed": seed,
-            "device": device,
-            "precision": precision,
-            "workers": workers,
-            "cache": cache,
-            "cache_gib": cache_gib,
-            "checkpoint_every": checkpoint_every,
-            "note": note,
-            "fixes": fixes,
-            "no_fixes": no_fixes,
-        },
-    )
-    if fold is not None and not 0 <= fold < settings.folds:
-        raise ConfigError(f"--fold {fold} does not exist; folds are 0 to {settings.folds - 1}")
-    from pipeline.pools import Side
-    from pipeline.store import Store, plain_name
-
-    plain_name(name or "default")
-    side = Side.of(jobs, threads, engine)
-    from pipeline.engine import choose_device  # torch and timm: seconds
-    from pipeline.orders import follow
-    from pipeline.plan import describe, make_plan
-    from pipeline.progress import fall_silent, say
-    from pipeline.ranks import ranks_here
-    from pipeline.train import run_name, train_runs, try_one_batch
-
-    ranks = ranks_here()
-    if ranks.size > 1 and (dry_run or not side.alone):
-        raise ConfigError("torchrun trains one network on several processes: without --jobs, --engine and --dry-run")
-    if not ranks.first:
-        fall_silent()
-        follow(ranks, ranks.device(choose_device(settings.device)))
-        return
-    store = Store(artifacts)
-    wanted = []
-    for part in [[head] for head in chosen] if separate else [chosen]:
-        plan = make_plan(part, settings, data, ranks)
-        say(describe(plan))
-        wanted.append((plan, store.run(run_name(part, settings, name, separate=separate))))
-    if dry_run:
-        for plan, _ in wanted:
-            try_one_batch(plan)
-        return
-    train_runs(wanted, store, only=fold, fresh=fresh, side=side, verbose=verbose)
-    for _, run in wanted:
-        if run.whole:
-            scores = "  ".join(f"{head} {score['macro_f1']:.4f}" for head, score in run.info()["scores"].items())
-            say(f"finished {run.folder}: out-of-fold macro F1 {scores}")
-        else:
-            say(f"kept in {run.folder}; the run is finished when all {settings.folds} folds are trained")
+app.command("train-head")(train_head)
 
 
 @app.command("oof-report")

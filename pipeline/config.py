@@ -56,8 +56,9 @@ class TrainConfig:
         unfreeze_epoch: Epoch, counted from 0, from which they do; 0 = never.
         grad_checkpointing: Whether to save memory by computing the backbone twice.
         augment: ``none``, ``light``, ``medium`` or ``heavy``.
-        transforms: A recipe of your own: tables with the ``name`` of an albumentations transform and its arguments.
-        per_class: Class name -> augmentation of photos that have it.
+        transforms: A recipe of your own instead of ``augment``, see `pipeline.recipes`: tables with the ``name`` of an
+            albumentations transform and its arguments.
+        per_class: Class name -> augmentation of photos that have it; of several, the strongest.
         mixing: ``none``, ``mixup``, ``cutmix`` or ``halves``: what training photos are mixed by.
         mixing_args: ``prob``, ``alpha``, ``within`` (a label column that partners share), ``partner`` (their class).
         sampler: In which order, and how often, photos are seen, see `pipeline.sampling`.

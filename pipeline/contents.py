@@ -79,11 +79,16 @@ def _digests(paths: Sequence[Path]) -> Iterator[bytes]:
     with counted("looking at photos", len(paths)) as display:
         for start in range(0, len(paths), CHUNK):
             chunk = paths[start : start + CHUNK]
-            yield from reader(delayed(_file_digest)(path) for path in chunk)
+            yield from reader(delayed(file_digest)(path) for path in chunk)
             display.advance(len(chunk), "")
 
 
-def _file_digest(path: Path) -> bytes:
+def file_digest(path: Path) -> bytes:
+    """The SHA-256 of a photo's file.
+
+    Raises:
+        LayoutError: It is not there or cannot be read; the message names it.
+    """
     try:
         return hashlib.sha256(picture_bytes(path)).digest()
     except LayoutError as error:

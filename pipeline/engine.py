@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from ensemble.metrics import confusion, precision_recall_f1
 from heads.base import FloatArray
 from heads.task import Task
+from pipeline.batchnorm import still_statistics
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.freezing import set_frozen
 from pipeline.images import VIEWS, Batch
-from pipeline.optimizers import make_optimizer
+from pipeline.optimizers import gradients, make_optimizer, set_rates, sharpened
 from pipeline.ranks import ALONE, Ranks
 from pipeline.schedules import learning_rate
 
@@ -106,22 +108,43 @@ class Trainer:
     def of(
         cls, network: nn.Module, task: Task, config: TrainConfig, device: torch.device, total_steps: int, micro: int
     ) -> Trainer:
-        """The network with a fresh optimiser and loss scale, for micro-batches of ``micro`` photos."""
+        """The network with a fresh optimiser and loss scale, for micro-batches of ``micro`` photos.
+
+        Raises:
+            ConfigError: The optimiser is unknown, or sharpness-aware steps are to be taken in fp16.
+            NetworkError: Layers are to be frozen or to learn apart that the backbone does not have.
+        """
         optimizer, scaler = make_optimizer(network, config), make_scaler(config.precision, device)
+        if config.sam and scaler.is_enabled():
+            raise ConfigError(
+                "sam does not work in fp16, whose scaled gradients it would follow; use --precision bf16 or fp32"
+            )
+        set_frozen(network, config, 0)
         return cls(network, task, optimizer, config, device, total_steps, micro, scaler)
 
-    def step(self, number: int, batch: Batch, whole: int | None = None) -> float:
-        """Learn from one batch of ``whole`` photos, of which this process has its share; return the sum of all losses.
+    def step(self, number: int, batch: Batch, whole: int | None = None, losses: Sequence[float] = ()) -> float:
+        """Learn from one batch; return the sum of all losses.
+
+        Args:
+            number: Of the step, counted from 0.
+            batch: This process's share of the photos.
+            whole: How many photos there are in all processes; None = those of ``batch``.
+            losses: Mean training loss of each epoch that is finished.
 
         Raises:
             ConfigError: The loss is no longer finite.
         """
-        rate = learning_rate(number, self.total_steps, self.config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rates(self.optimizer, learning_rate(number, self.total_steps, self.config, losses))
         self.optimizer.zero_grad(set_to_none=True)
         n = len(batch[0]) if whole is None else whole
-        parts = [self._learn(part, n, number / self.total_steps) for part in parts_of(batch, self.micro_batch)]
+        done = min(1.0, number / self.total_steps)
+        parts = self._pass(batch, n, done)
+        if self.config.sam:
+            with sharpened(self.optimizer, self.config.sam), still_statistics(self.network):
+                self._pass(batch, n, done)
+        if self.config.clip:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_([parameter for parameter, _ in gradients(self.optimizer)], self.config.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         mean = self.ranks.total(sum(float(part) for part in parts))
@@ -132,6 +155,10 @@ class Trainer:
             )
         return mean * n
 
+    def _pass(self, batch: Batch, n: int, done: float) -> list[Tensor]:
+        """Add the gradients of a batch, part by part; each part's share of the mean loss."""
+        return [self._learn(part, n, done) for part in parts_of(batch, self.micro_batch)]
+
     def _learn(self, part: Batch, n: int, done: float) -> Tensor:
         """Add the gradients of one part of a batch of ``n`` photos; its share of the batch's mean loss."""
         pixels, values, shares = (tensor.to(self.device, non_blocking=True) for tensor in part)
@@ -140,7 +167,9 @@ class Trainer:
         made_of = zip(values.unbind(dim=1), shares.unbind(dim=1), strict=True)
         losses = sum(self.task.losses(outputs, value, done) * share for value, share in made_of)
         loss = torch.as_tensor(losses).sum(dim=1).sum() / n
-        self.scaler.scale(loss * self.ranks.size).backward()  # type: ignore[no-untyped-call]
+        computed_twice = still_statistics(self.network) if self.config.grad_checkpointing else nullcontext()
+        with computed_twice:
+            self.scaler.scale(loss * self.ranks.size).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
 

@@ -15,11 +15,12 @@ from ensemble.combine import average_views
 from ensemble.metrics import accuracy, macro_f1
 from ensemble.predictions import Predictions
 from ensemble.priors import mix_of
-from heads.base import Head
+from heads.base import FloatArray, Head
 from pipeline.errors import ArtifactError
 from pipeline.files import Arrays, write_csv, write_json
 from pipeline.layouts import persons_of
 from pipeline.plan import Plan
+from pipeline.sampling import counted, groups_of, seen_mix, weights_of
 from pipeline.schema import FoldFacts
 from pipeline.store import Run
 
@@ -46,12 +47,15 @@ def finish(plan: Plan, run: Run) -> None:
     except (KeyError, IndexError, ValueError) as error:
         raise ArtifactError(f"the folds of run {run.name!r} do not fit together ({error}); use --fresh") from error
     history = [row for fact in facts for row in fact["history"]]
-    write_csv(run.folder / "history.csv", history[0], [[_plain(value) for value in row.values()] for row in history])
+    columns = list(dict.fromkeys(name for row in history for name in row))  # not every epoch is judged
+    write_csv(
+        run.folder / "history.csv", columns, [[_plain(row[c]) if c in row else "" for c in columns] for row in history]
+    )
     people = zip(plan.data.samples.ids, plan.data.samples.persons, plan.folds, strict=True)
     write_csv(run.folder / "folds.csv", ["sample_id", "person_id", "fold"], people)
     files = run.checksums(sorted(file.name for file in run.folder.iterdir() if _is_lasting(file.name)))
     write_json(run.folder / "run.json", _info(plan, facts, scores) | {"files": files})
-    run.drop_parts(plan.config.folds)
+    run.drop_parts(range(plan.config.folds))
 
 
 def _join(plan: Plan, run: Run, index: int, parts: Sequence[Arrays], facts: Facts) -> dict[str, Any]:
@@ -77,10 +81,13 @@ def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
         "classes": {head.name: head.classes for head in plan.task.heads},
         "scores": scores,
         "mix": {head.name: _mix(plan, index) for index, head in enumerate(plan.task.heads)},
+        "epochs_used": [_epochs_used(plan, fact) for fact in facts],
         "layout": plan.data.layout,
         "data_root": str(plan.data.root.resolve()),
         "photos": len(samples.ids),
         "people": persons_of(plan.data),
+        "extra_photos": len(plan.extra),
+        "extra_people": plan.extra.people,
         "label_fixes": plan.data.fixed,
         "libraries": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         "device": sorted({fact["device"] for fact in facts}),
@@ -96,11 +103,34 @@ def _info(plan: Plan, facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mix(plan: Plan, index: int) -> dict[str, list[float]]:
-    """The class mix of a head's photos, and that its network was trained under: no sampler or loss changes it."""
+    """The class mix of a head's photos, and that its network's probabilities are under."""
     head = plan.task.heads[index]
     targets = head.labels(plan.values[:, index])
-    photos = mix_of(targets[targets >= 0], len(head.classes)).tolist()
-    return {"photos": photos, "trained": photos}
+    photos = mix_of(targets[targets >= 0], len(head.classes))
+    return {"photos": photos.tolist(), "trained": plan.task.mix(index, seen(plan, index)).tolist()}
+
+
+def seen(plan: Plan, index: int) -> FloatArray:
+    """(C,) the class mix of a head as its network saw it: sampler, border band and extra photos count."""
+    heads, values, n_folds = plan.task.heads, plan.all_values, plan.config.folds
+    weights = weights_of(heads, values, plan.config)
+    rows = np.flatnonzero(counted(values, weights))
+    return seen_mix(
+        plan.config.sampler,
+        groups_of(heads, values, plan.all_persons).take(rows),
+        heads[index].labels(values[rows, index]),
+        len(heads[index].classes),
+        there=np.where(rows < len(plan.values), 1.0, n_folds / (n_folds - 1)),  # every fold trains on the extra ones
+        weights=weights[rows, index],
+    )
+
+
+def _epochs_used(plan: Plan, facts: FoldFacts) -> int:
+    """After how many epochs on its training rows a fold's network was taken."""
+    best = facts.get("best_epoch", -1)
+    if plan.config.keep == "best" and isinstance(best, int) and best >= 0:
+        return best + 1
+    return min(plan.config.epochs, len(facts["history"]))
 
 
 def out_of_fold(plan: Plan, index: int, view: str, parts: Sequence[Arrays]) -> Predictions:

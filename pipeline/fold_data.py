@@ -5,8 +5,10 @@ N photos, T eval photos, H heads, C classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
 
 from heads.base import FloatArray, IntArray
 from pipeline.augment import Pixels
@@ -33,11 +35,14 @@ class FoldData:
 
     Attributes:
         fold: Its number.
-        photos: (N, S, S, 3) resized photos.
+        photos: (N, S, S, 3) resized photos, extra ones last.
         values: (N, H) values of the heads, NaN = not labelled.
         train: Row numbers to learn from.
-        held_out: Row numbers to predict; nobody on them is in ``train``.
+        held_out: Row numbers to predict; nobody on them is in ``train`` or ``inner``.
         test: (T, S, S, 3) photos to predict as well.
+        persons: (N,) number of the person on each photo.
+        alike: What mixed photos must share, as a class index; -1 = unknown, as are rows behind its end.
+        inner: Row numbers of other people, by which epochs are judged and chosen.
     """
 
     fold: int
@@ -46,6 +51,9 @@ class FoldData:
     train: IntArray
     held_out: IntArray
     test: Pixels
+    persons: IntArray
+    alike: IntArray
+    inner: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class FoldResult:
     """What one fold gives.
 
     Attributes:
-        weights: The network after its last epoch.
+        weights: The network that predicts.
         held_out: View -> probabilities of the held-out rows, (n, C) a head.
         test: View -> probabilities of the eval photos, (T, C) a head.
         absolute_errors: Head -> absolute errors in the label's unit, their sum and number, where its objective has an
@@ -70,6 +78,21 @@ class FoldResult:
 
 def workload(data: FoldData, config: TrainConfig) -> int:
     """How many photos pass through the network in one fold."""
-    views = len(config.views)
-    per_epoch = len(data.train) + len(data.held_out)
-    return config.epochs * per_epoch + (views - 1) * len(data.held_out) + views * len(data.test)
+    views, judged = len(config.views), len(data.held_out) + len(data.inner)
+    epochs = config.epochs + config.finish_epochs
+    looks = sum(is_looked_at(epoch, epochs, config) for epoch in range(epochs))
+    an_epoch, finishing = (photos_an_epoch(rows, data.persons, config) for rows in (data.train, data.inner))
+    learnt = config.epochs * an_epoch + config.finish_epochs * finishing
+    return learnt + looks * judged + (views - 1) * len(data.held_out) + views * len(data.test)
+
+
+def photos_an_epoch(rows: IntArray, persons: IntArray, config: TrainConfig) -> int:
+    """How many photos an epoch over these rows sees."""
+    n = len(np.unique(persons[rows])) if config.sampler == "one-per-person" else len(rows)
+    size = config.batch_size * config.accumulate
+    return n // size * size if config.drop_last and n > size else n
+
+
+def is_looked_at(epoch: int, epochs: int, config: TrainConfig) -> bool:
+    """Whether this epoch, counted from 0, is one after which people are judged that were not trained on."""
+    return (epoch + 1) % config.validate_every == 0 or epoch + 1 in (config.epochs, epochs)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from heads.base import Head, IntArray
+from heads.base import Head, IntArray, StrArray
 from heads.registry import LABELS
 from pipeline.errors import LayoutError
 from pipeline.samples import Samples
@@ -43,6 +43,17 @@ def make_folds(samples: Samples, n_folds: int, seed: int = 0) -> IntArray:
                 folds[held_out] = fold
         tables.append(folds)
     return min(tables, key=lambda folds: imbalance(strata, folds, n_folds))
+
+
+def grouped_part(strata: IntArray, persons: StrArray, parts: int, seed: int) -> IntArray:
+    """The positions of one of so many parts of photos: people kept whole, classes balanced."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    parts = min(parts, len(np.unique(persons)))
+    splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class rarer than the parts is as it is
+        return np.asarray(next(splitter.split(strata, strata, persons))[1])
 
 
 def imbalance(strata: IntArray, folds: IntArray, n_folds: int) -> float:

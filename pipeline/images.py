@@ -10,7 +10,7 @@ import os
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +23,8 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
 from heads.base import FloatArray, IntArray
-from pipeline.augment import AUGMENTATIONS, Pixels
+from pipeline.augment import Pixels
+from pipeline.augmentation import Augmentation, Augmenter
 from pipeline.errors import LayoutError
 from pipeline.opening import decoded, picture_bytes
 
@@ -103,54 +104,90 @@ def stacked(paths: Sequence[Path], size: int) -> Pixels:
     return np.stack(photos) if photos else np.empty((0, size, size, 3), dtype=np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class Augmentation:
-    """What a training photo goes through; sample i in epoch e always gets the same, whoever prepares it.
-
-    Attributes:
-        name: Key of ``AUGMENTATIONS``.
-        key: What the randomness belongs to beside epoch and sample: (seed, task, fold).
-    """
-
-    name: str
-    key: tuple[int, ...]
-
-
 def stable_number(text: str) -> int:
     """The same number for the same text in every process, which ``hash`` is not."""
     return zlib.crc32(text.encode())
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Photos of two arrays as if the second stood behind the first."""
+
+    first: Pixels
+    second: Pixels
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, S, S, 3)."""
+        return len(self), *self.first.shape[1:]
+
+    def __getitem__(self, rows: IntArray) -> Pixels:
+        """The photos of these row numbers."""
+        found = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
+        behind = rows >= len(self.first)
+        found[~behind], found[behind] = self.first[rows[~behind]], self.second[rows[behind] - len(self.first)]
+        return found
+
+
+def one_behind_another(parts: Iterable[Pixels]) -> Pixels:
+    """Photos of one or more arrays as if they were one."""
+    joined, *others = parts
+    for part in others:
+        joined = cast(Pixels, Joined(joined, part))
+    return joined
+
+
+def _packed(photos: Any) -> Any:
+    """What stands for photos on the way to a worker: of those that lie in a file, the file's name."""
+    if isinstance(photos, Joined):
+        return Joined(_packed(photos.first), _packed(photos.second))
+    return Path(photos.filename) if isinstance(photos, np.memmap) and photos.filename is not None else photos
+
+
+def _unpacked(photos: Any) -> Any:
+    """The photos again."""
+    if isinstance(photos, Joined):
+        return Joined(_unpacked(photos.first), _unpacked(photos.second))
+    return np.load(photos, mmap_mode="r", allow_pickle=False) if isinstance(photos, Path) else photos
+
+
 class PhotoSet(Dataset[Batch]):
     """Batches of photos, fetched by (epoch, row numbers); augmented when an augmentation is given."""
 
-    def __init__(self, photos: Pixels, values: FloatArray, augmentation: Augmentation | None = None) -> None:
-        """Wrap (N, S, S, 3) photos and their (N, H) values."""
-        self.photos, self.values, self.augmentation = photos, values, augmentation
-        self.augment = AUGMENTATIONS[augmentation.name]() if augmentation else None
+    def __init__(
+        self,
+        photos: Pixels,
+        values: FloatArray,
+        augmentation: Augmentation | None = None,
+        *,
+        weights: FloatArray | None = None,
+    ) -> None:
+        """Wrap (N, S, S, 3) photos, their (N, H) values, and how much they count (N, H), None = all alike."""
+        self.photos, self.values, self.augmentation, self.weights = photos, values, augmentation, weights
+        self.augmenter = Augmenter(augmentation, len(values)) if augmentation else None
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker process is sent: of photos that lie in a file, only the file's name."""
-        state = dict(self.__dict__)
-        if isinstance(self.photos, np.memmap) and self.photos.filename is not None:
-            state["photos"] = Path(self.photos.filename)
-        return state
+        return self.__dict__ | {"photos": _packed(self.photos)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the photos' file again."""
-        if isinstance(state["photos"], Path):
-            state["photos"] = np.load(state["photos"], mmap_mode="r", allow_pickle=False)
-        self.__dict__.update(state)
+        self.__dict__.update(state | {"photos": _unpacked(state["photos"])})
 
     def __getitem__(self, step: tuple[int, IntArray]) -> Batch:
         """The batch of one step; its images are laid out channels last as they come."""
-        epoch, rows = step
+        epoch, (times, rows) = step[0], np.divmod(step[1], len(self.photos))  # see `training_steps`
         images = np.asarray(self.photos[rows])  # a copy: rows are picked by number
-        if self.augment and self.augmentation:
-            for image, row in zip(images, rows.tolist(), strict=True):
-                image[:] = self.augment(image, np.random.default_rng([*self.augmentation.key, epoch, row]))
-        values = torch.from_numpy(self.values[rows]).float()[:, None]
-        return torch.from_numpy(images).permute(0, 3, 1, 2), values, torch.ones_like(values)
+        made_of, parts = rows[:, None], np.ones((len(rows), 1))
+        if self.augmenter:
+            made_of, parts = self.augmenter(self.photos, images, epoch, rows, times)
+        values = torch.from_numpy(self.values[made_of]).float()
+        weights = 1.0 if self.weights is None else self.weights[made_of]
+        shares = torch.from_numpy(np.broadcast_to(parts[:, :, None] * weights, values.shape).copy()).float()
+        return torch.from_numpy(images).permute(0, 3, 1, 2), values, shares
 
 
 def load_steps(

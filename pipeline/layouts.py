@@ -117,27 +117,32 @@ def layout_of(root: Path) -> str:
     raise LayoutError(f"{root} is neither {competition_folder} nor a CSV of photos nor a folder with one")
 
 
-def survey_of(root: Path) -> Survey:
+def survey_of(root: Path, layout: str = "") -> Survey:
     """What is found at ``root``, faults and all; photos outside it are left out.
+
+    Args:
+        root: A folder or a CSV.
+        layout: Name of its layout; empty = the first that fits.
 
     Raises:
         LayoutError: There is nothing there that any layout can read.
     """
-    return kept_inside(LAYOUTS[layout_of(root)].survey(root))
+    return kept_inside(LAYOUTS[layout or layout_of(root)].survey(root))
 
 
-def load_dataset(root: Path, *, fixes: str = "", no_fixes: bool = False) -> Dataset:
+def load_dataset(root: Path, *, fixes: str = "", no_fixes: bool = False, layout: str = "") -> Dataset:
     """The data at ``root``, labels fixed and checked.
 
     Args:
         root: A folder or a CSV.
         fixes: A table of your own fixes; empty = only the built-in ones.
         no_fixes: Leave labels as they are.
+        layout: Name of its layout; empty = the first that fits.
 
     Raises:
         LayoutError: Something there is not as training needs it.
     """
-    data = survey_of(root).dataset()
+    data = survey_of(root, layout).dataset()
     if not no_fixes:
         own = read_fixes(Path(fixes)) if fixes else []
         known = [fix for fix in known_fixes() if fits(data.samples, fix)]

@@ -67,7 +67,7 @@ def head_views(
         ArtifactError: The run lacks a view or has other classes than the head; the message names the run.
     """
     source = head.name if head.name in info["classes"] else JOINT.name
-    found = [_undone(_kept_member(run, source, part, view, known), info, source) for view in views]
+    found = [_undone(_whole_member(run, info, source, part, view, known), info, source) for view in views]
     if source == head.name:
         if found[0].classes != head.classes:
             raise ArtifactError(
@@ -78,6 +78,15 @@ def head_views(
         raise ArtifactError(f"run {run.name!r} has other classes for {JOINT.name!r} than this version")
     sizes = tuple(len(other.classes) for other in JOINT.parts)
     return [marginal_of(joint, sizes, PARTS.index(head.name), head.classes) for joint in found]
+
+
+def _whole_member(run: Run, info: RunInfo, head: str, part: str, view: str, known: dict[str, Member]) -> Member:
+    """The predictions of a run; those of eval photos are the mean over its folds' networks and that of the full fit."""
+    folds = _kept_member(run, head, part, view, known)
+    if part != "test" or "full" not in info:
+        return folds
+    full, n_folds = _kept_member(run, head, "full", view, known), info["config"]["folds"]
+    return replace(folds, read=lambda rows: (n_folds * folds.read(rows) + full.read(rows)) / (n_folds + 1))
 
 
 def _undone(member: Member, info: RunInfo, head: str) -> Member:

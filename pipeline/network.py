@@ -1,4 +1,4 @@
-"""Networks: any timm backbone, normalisation inside, one linear layer on top. N photos, K outputs."""
+"""Networks: any timm backbone, normalisation inside, a neck on top. N photos, F features, K outputs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import TrainConfig
-from pipeline.errors import NetworkError
+from pipeline.errors import ConfigError, NetworkError
+from pipeline.freezing import frozen_names, layers_of
+from pipeline.necks import build_neck
 
 
 class Network(nn.Module):
-    """A backbone with a linear layer that gives all outputs of a task; takes raw pixels.
+    """A backbone with a neck that gives all outputs of a task; takes raw pixels.
 
     Attributes:
         layout: How its images lie in memory.
@@ -28,11 +30,10 @@ class Network(nn.Module):
 
     layout = torch.channels_last
 
-    def __init__(self, backbone: nn.Module, n_outputs: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        """Put a (N, F) -> (N, K) layer on a backbone whose inputs are normalised by channel mean and std (0-1)."""
+    def __init__(self, backbone: nn.Module, head: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """Put a (N, F) -> (N, K) head on a backbone whose inputs are normalised by channel mean and std (0-1)."""
         super().__init__()
-        self.backbone = backbone
-        self.head = nn.Linear(int(getattr(backbone, "head_hidden_size", None) or backbone.num_features), n_outputs)  # type: ignore[arg-type]
+        self.backbone, self.head = backbone, head
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
 
@@ -48,7 +49,9 @@ def build_network(config: TrainConfig, n_outputs: int) -> Network:
     """A fresh network of ``config``, weights loaded; new layers drawn from torch's global generator.
 
     Raises:
-        NetworkError: The backbone is unknown, or its weights cannot be had or do not fit.
+        NetworkError: The backbone is unknown, or its weights cannot be had or do not fit, or it cannot be trained as
+            is asked for.
+        ConfigError: The arguments of the neck are not as they must be.
     """
     require_backbone(config.backbone)
     pretrained = config.weights == "imagenet"
@@ -69,11 +72,29 @@ def build_network(config: TrainConfig, n_outputs: int) -> Network:
         ) from error
     if config.weights not in ("imagenet", "none"):
         load_weights(backbone, Path(config.weights), config.backbone)
+    if config.grad_checkpointing:
+        _checkpoint_gradients(backbone, config.backbone)
+    frozen_names(backbone, config.freeze)  # what cannot be frozen shows now, and not when training begins
+    if config.layer_decay != 1:
+        layers_of(backbone, coarse=False, setting="layer_decay")
     cfg: Any = backbone.pretrained_cfg
-    network = Network(backbone, n_outputs, config.mean or tuple(cfg["mean"]), config.std or tuple(cfg["std"]))
+    features = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
+    head = build_neck(config, features, n_outputs)
+    network = Network(backbone, head, config.mean or tuple(cfg["mean"]), config.std or tuple(cfg["std"]))
     if config.precision.endswith("-contiguous"):
         network.layout = torch.contiguous_format
     return network.to(memory_format=network.layout)
+
+
+def _checkpoint_gradients(backbone: nn.Module, name: str) -> None:
+    """Let a backbone forget its activations and compute them again for the gradients.
+
+    Chen et al. 2016, https://arxiv.org/abs/1604.06174.
+    """
+    try:
+        backbone.set_grad_checkpointing(enable=True)  # type: ignore[operator]
+    except (AttributeError, AssertionError, NotImplementedError):
+        raise NetworkError(f"{name} has no gradient checkpointing; set grad_checkpointing = false") from None
 
 
 def try_network(config: TrainConfig, n_outputs: int) -> None:
@@ -81,12 +102,13 @@ def try_network(config: TrainConfig, n_outputs: int) -> None:
 
     Raises:
         NetworkError: It cannot be built, or does not take photos of this size.
+        ConfigError: The arguments of the neck are not as they must be.
     """
     try:
         network = build_network(config, n_outputs).eval()
         with torch.inference_mode():
             network(torch.full((1, 3, config.image_size, config.image_size), 128, dtype=torch.uint8))
-    except NetworkError:
+    except (ConfigError, NetworkError):
         raise
     except Exception as error:  # each backbone has its own way to refuse
         raise NetworkError(

@@ -29,10 +29,11 @@ from pipeline.errors import ArtifactError, ConfigError, PipelineError
 from pipeline.files import SCHEMA, Arrays, write_arrays, write_bytes, write_json
 from pipeline.fold import FoldJob
 from pipeline.fold_data import FoldData, FoldResult
+from pipeline.images import one_behind_another
 from pipeline.interrupts import Stopping, Terminated, noted
 from pipeline.link import Teller, Watch
 from pipeline.locks import locked
-from pipeline.plan import code_digest, weights_digest
+from pipeline.plan import code_digest, task_of, weights_digest
 from pipeline.progress import heard_by, minutes, say
 from pipeline.ranks import ALONE, Ranks
 from pipeline.recover import run_patiently
@@ -55,11 +56,14 @@ class FoldOrder:
         config: The settings.
         settings: Fingerprint of all that must be equal for folds of one run.
         weights: Fingerprint of the weights to begin with.
-        photos: The file of the (N, S, S, 3) resized photos.
+        photos: The files of the (N, S, S, 3) resized photos, and of the extra ones behind them.
         test: That of the eval photos.
         values: (N, H) values of the heads, NaN = not labelled.
+        persons: (N,) number of the person on each photo.
         train: Row numbers to learn from.
         held_out: Row numbers to predict.
+        inner: Row numbers by which epochs are judged.
+        alike: What mixed photos must share, as a class index.
         device: Where to run.
         workers: Processes that prepare batches.
         threads: Of this fold; 0 = as many as the process has.
@@ -72,11 +76,14 @@ class FoldOrder:
     config: TrainConfig
     settings: str
     weights: str
-    photos: Path
+    photos: tuple[Path, ...]
     test: Path
     values: FloatArray
+    persons: IntArray
     train: IntArray
     held_out: IntArray
+    inner: IntArray
+    alike: IntArray
     device: str
     workers: int
     threads: int
@@ -152,14 +159,25 @@ def train_fold(
             return  # by a process that outlived its command
         if order.weights != weights_digest(config.weights):
             raise ArtifactError(f"{config.weights} on {socket.gethostname()} is another file than where this began")
-        task = Task.of(*map(head_named, order.heads), objective=config.objective or None, bins=config.bins)
-        photos, test = open_array(order.photos), open_array(order.test)
+        own, *extra = map(open_array, order.photos)
+        photos, test = one_behind_another([own, *extra]), open_array(order.test)
+        task = task_of(map(head_named, order.heads), config, order.values[: len(own)])
         device = ranks.device(_device(order.device))
         machine = machine_of(device, ranks.size)
         saver = Checkpoints(run.checkpoints, order.fold, order.settings, machine, config.checkpoint_every)
         job = FoldJob(
             task,
-            FoldData(order.fold, photos, order.values, order.train, order.held_out, test),
+            FoldData(
+                order.fold,
+                photos,
+                order.values,
+                order.train,
+                order.held_out,
+                test,
+                order.persons,
+                order.alike,
+                order.inner,
+            ),
             config,
             device,
             0 if multiprocessing.current_process().daemon else order.workers,  # daemons may have no children
@@ -225,7 +243,7 @@ def smallest_micro_batch(order: FoldOrder) -> int:
 def say_epoch(row: Row) -> None:
     """Say how an epoch went, in one line."""
     heads = [key.removesuffix("_macro_f1") for key in row if key.endswith("_macro_f1")]
-    scores = "  ".join(f"{head} F1 {row[f'{head}_macro_f1']:.3f}" for head in heads)
+    scores = "  ".join(f"{head.replace('_', ' ')} F1 {row[f'{head}_macro_f1']:.3f}" for head in heads)
     say(
         f"fold {row['fold']:.0f} epoch {row['epoch']:2.0f}  loss {row['train_loss']:.4f}  {scores}  "
         f"{row['images_per_second']:.0f} img/s"

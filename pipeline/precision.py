@@ -100,6 +100,8 @@ def time_all(task: Task, config: TrainConfig, device: torch.device) -> dict[str,
 
 def _rate(task: Task, config: TrainConfig, device: torch.device, size: int) -> float:
     """Photos a second that one candidate trains: of a few steps the quickest, which other work disturbs least."""
+    if config.sam and config.precision.startswith("fp16"):
+        return 0.0  # its gradients are scaled
     steady = replace(config, weights="none", lr=STILL)  # noise must not make the loss grow
     batch = _batch(task, config, size)
     try:
@@ -136,6 +138,7 @@ def _key(task: Task, config: TrainConfig, device: torch.device) -> str:
     """All that the speeds depend on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     network = f"{config.backbone} {config.backbone_args} {config.image_size} px"
+    network += " sam" if config.sam else ""
     return f"{network}, batch {config.batch_size}, {name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 

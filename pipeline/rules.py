@@ -56,7 +56,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda t: all(isinstance(item.get("name"), str) and _plain_arguments(item) for item in t),
         "a list of tables, each with the name of an albumentations transform and its arguments",
     ),
-    "per_class": (lambda t: set(t.values()) <= set(RECIPES), f"a table from class to one of {', '.join(RECIPES)}"),
+    "per_class": (
+        lambda t: all(one in RECIPES for one in t.values()),
+        f"a table from class to one of {', '.join(RECIPES)}",
+    ),
     "mixing": one_of("none", "mixup", "cutmix", "halves"),
     "mixing_args": (_plain_arguments, "a table of text and finite numbers"),
     "sampler": one_of("shuffled", "balanced", "sqrt-balanced", "balanced-batches", "one-per-person"),
@@ -125,6 +128,7 @@ AGREEMENTS: list[tuple[Callable[[Any], bool], str]] = [
         "pseudo and pseudo_epochs go together: thresholds, and how many epochs use the eval photos that pass them",
     ),
     (lambda c: not c.border or c.border[0] <= c.border[1], "border must be lowest and highest, in this order"),
+    (lambda c: c.border or not c.border_weight, "border_weight is for photos in a border band; add border"),
     (lambda c: c.bin_rule == "edges" or not c.bins, "bins are given, so bin_rule must stay 'edges'"),
 ]
 

@@ -74,12 +74,21 @@ class Mix(TypedDict):
     trained: Annotated[list[Share], Field(min_length=1)]
 
 
+class Full(TypedDict):
+    """The full fit of a run: one more network, for the eval photos."""
+
+    epochs: Count
+    seconds: Seconds
+
+
 class RunInfo(Settings):
     """``run.json``: a finished run."""
 
     classes: dict[Name, Annotated[list[str], Field(min_length=1)]]
     scores: dict[Name, Scores]
     mix: NotRequired[dict[Name, Mix]]  # earlier versions trained under the photos' own
+    epochs_used: NotRequired[Annotated[list[Annotated[int, Field(ge=1, lt=2**31)]], Field(min_length=1)]]
+    full: NotRequired[Full]
     files: dict[FileName, str]
     data_root: PathText
     device: list[str]
@@ -123,6 +132,11 @@ class Position(Training):
     photos: Count
     epoch_seconds: Seconds
     history: list[dict[str, Number]]
+    epoch: Count
+    best: Number | None
+    best_epoch: Annotated[int, Field(ge=-1, lt=2**31)]
+    scores: list[Annotated[tuple[Count, Number], Field(strict=False)]]
+    settled: bool
 
 
 @with_config(OTHER_KEYS)

@@ -82,11 +82,13 @@ class Run:
         """What one fold predicted, until all are there."""
         return read_arrays(self.folder / f"fold{fold}.npz")
 
-    def drop_parts(self, n_folds: int) -> None:
-        """Remove what ``run.json`` and the joined predictions now hold, and all checkpoints."""
-        remove(self.folder / f"fold{fold}.{suffix}" for fold in range(n_folds) for suffix in ("json", "npz"))
-        remove(self.fold_lock(fold) for fold in range(n_folds))
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+    def drop_parts(self, folds: Iterable[int]) -> None:
+        """Remove what ``run.json`` and the joined predictions now hold of these folds, and their checkpoints."""
+        for fold in folds:
+            remove(self.folder / f"fold{fold}.{suffix}" for suffix in ("json", "npz"))
+            remove([self.fold_lock(fold), *self.checkpoints.glob(f"fold{fold}.*")])
+        with contextlib.suppress(OSError):
+            self.checkpoints.rmdir()  # another fold's checkpoints stay
 
     def fold_done(self, fold: int) -> bool:
         """Whether this fold is trained and kept."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -18,11 +18,12 @@ from pipeline.files import write_json
 from pipeline.findings import many
 from pipeline.finish import finish
 from pipeline.fold import FoldJob
-from pipeline.fold_data import workload
+from pipeline.full import finish_full, full_plan, lacks_full, require_eval
 from pipeline.images import stacked
 from pipeline.interrupts import Terminated
+from pipeline.ordering import fold_orders
 from pipeline.orders import FoldOrder, say_epoch, train_fold
-from pipeline.plan import SHARED_MEMORY, Plan, fitting_workers, fold_data, weights_digest
+from pipeline.plan import Plan, fold_data
 from pipeline.pools import Side
 from pipeline.precision import choose_precision
 from pipeline.progress import say
@@ -90,6 +91,7 @@ def train_runs(
                     run.clear()
                 lacking.append((plan, run, _lacking(plan, run, only=only)))
             _train_lacking(lacking, cache, side)
+            _fit_fully([(plan, run) for plan, run, _ in lacking], cache, side, only=only)
         except (KeyboardInterrupt, Terminated) as stop:
             raise Stopped(
                 f"stopped; {_what_is_kept(wanted)}, "
@@ -100,8 +102,7 @@ def train_runs(
 
 def _decided(plan: Plan, run: Run | None, cache: PhotoCache, store: Store, side: Side, *, verbose: bool) -> Plan:
     """The plan with what its photos contain, and with the precision that its run began in, or else the fastest."""
-    paths = {"train": plan.data.samples.paths, "eval": plan.data.test_paths}
-    plan = replace(plan, photo_bytes={part: cache.content(files) for part, files in paths.items()})
+    plan = replace(plan, photo_bytes={part: cache.content(files) for part, files in plan.files.items()})
     if plan.config.precision != "auto":
         return plan
     begun = run.settings()["config"].get("precision") if run and (run.whole or run.has_work) else None
@@ -125,7 +126,7 @@ def _lacking(plan: Plan, run: Run, *, only: int | None) -> list[int]:
     if run.whole:
         if faults := run.faults(run.info()["files"]):
             raise ArtifactError(f"run {run.name!r}: {faults[0]}; restore it, or train the run again with --fresh")
-        run.drop_parts(n_folds)
+        run.drop_parts(range(n_folds))
         say(f"run {run.name!r} is already finished with these settings; --fresh trains it again")
         return []
     lacking = [fold for fold in range(n_folds) if not _kept(run, fold)]
@@ -133,6 +134,7 @@ def _lacking(plan: Plan, run: Run, *, only: int | None) -> list[int]:
         say(f"{n_folds - len(lacking)} of {n_folds} folds are there already")
     if not lacking:
         finish(plan, run)
+    require_eval(plan)
     return [fold for fold in lacking if only in (None, fold)]
 
 
@@ -181,6 +183,19 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
             yield f"{prefix}{key} was {before}, is {after}"
 
 
+def _fit_fully(wanted: Sequence[Wanted], cache: PhotoCache, side: Side, *, only: int | None) -> None:
+    """Train one more network on everything for each run that asks for it and whose folds are all there."""
+    lacking = [(full_plan(plan, run), run) for plan, run in wanted if only is None and lacks_full(plan, run)]
+    if not lacking:
+        return
+    say("full fit: one more network, trained on everything, for the eval photos; the scores stay those of the folds")
+    plans = {run.name: plan for plan, run in lacking}
+    work = [(plan, run, [plan.config.folds] if not _kept(run, plan.config.folds) else []) for plan, run in lacking]
+    _train_orders(work, cache, side, lambda order: None)
+    for name, run in {run.name: run for _, run in lacking}.items():
+        finish_full(plans[name], run)
+
+
 def _train_lacking(wanted: Sequence[tuple[Plan, Run, list[int]]], cache: PhotoCache, side: Side) -> None:
     """Train these folds; a run whose last fold is kept is made whole at once.
 
@@ -194,9 +209,20 @@ def _train_lacking(wanted: Sequence[tuple[Plan, Run, list[int]]], cache: PhotoCa
         if order.run.folds_done(n_folds) == n_folds:
             finish(plans[order.run.name], order.run)
 
+    _train_orders(wanted, cache, side, kept)
+
+
+def _train_orders(
+    wanted: Sequence[tuple[Plan, Run, list[int]]], cache: PhotoCache, side: Side, kept: Callable[[FoldOrder], None]
+) -> None:
+    """Train these folds, and call ``kept`` after each.
+
+    Raises:
+        FoldError: Some failed while others went on.
+    """
     failures: list[tuple[FoldOrder, str]] = []
     with ExitStack() as held:
-        made = [_orders(plan, cache, held, run, folds, side) for plan, run, folds in wanted if folds]
+        made = [fold_orders(plan, cache, held, run, folds, side) for plan, run, folds in wanted if folds]
         orders, total = [order for part, _ in made for order in part], sum(photos for _, photos in made)
         if side.alone:
             ranks = wanted[0][0].ranks
@@ -212,56 +238,6 @@ def _train_lacking(wanted: Sequence[tuple[Plan, Run, list[int]]], cache: PhotoCa
         )
 
 
-def _orders(
-    plan: Plan, cache: PhotoCache, held: ExitStack, run: Run, folds: list[int], side: Side
-) -> tuple[list[FoldOrder], int]:
-    """What a process must know to train each of ``folds``, and how many photos they will see in all.
-
-    Args:
-        plan: Of the run.
-        cache: Gives the photos.
-        held: Keeps them there.
-        run: Where the folds are kept.
-        folds: Their numbers.
-        side: How many are trained at once.
-    """
-    data, size, known = plan.data, plan.config.image_size, plan.photo_bytes
-    photos = held.enter_context(cache.opened(data.samples.paths, known["train"], size, "reading photos"))
-    test = held.enter_context(cache.opened(data.test_paths, known["eval"], size, "reading eval photos"))
-    jobs = [fold_data(plan, fold, photos.open(), test.open()) for fold in folds]
-    order = FoldOrder(
-        run=Run(run.folder.resolve()),
-        fold=0,
-        heads=tuple(head.name for head in plan.task.heads),
-        config=plan.config,
-        settings=plan.digest(),
-        weights=weights_digest(plan.config.weights),
-        photos=photos.file.resolve(),
-        test=test.file.resolve(),
-        values=plan.values,
-        train=plan.labelled,
-        held_out=plan.labelled,
-        device=str(plan.device),
-        workers=_workers(plan, side),
-        threads=side.threads,
-    )
-    orders = [replace(order, fold=job.fold, train=job.train, held_out=job.held_out) for job in jobs]
-    return orders, sum(workload(job, plan.config) for job in jobs)
-
-
-def _workers(plan: Plan, side: Side) -> int:
-    """Processes that prepare batches, for each fold; those of one computer share its cores and its shared memory."""
-    beside = side.jobs if side.local else 1
-    asked = plan.workers if plan.config.workers >= 0 else -(-plan.workers // beside)
-    workers = fitting_workers(plan.config, asked * beside) // beside
-    if workers < asked:
-        say(
-            f"shared memory ({SHARED_MEMORY}) has room for {many(workers, 'worker')}, not for {asked}; "
-            "`pipe doctor` tells more"
-        )
-    return workers
-
-
 def try_one_batch(plan: Plan) -> None:
     """Send one batch through every stage; write nothing.
 
@@ -272,15 +248,17 @@ def try_one_batch(plan: Plan) -> None:
     rows = plan.labelled
     train, held_out = rows[plan.folds[rows] != 0][:size], rows[plan.folds[rows] == 0][:size]
     chosen = np.concatenate([train, held_out])
-    samples = plan.data.samples.take(chosen)
+    samples, extra = plan.data.samples.take(chosen), plan.extra.take(np.arange(len(plan.extra))[:size])
     small = replace(
         plan,
         data=replace(plan.data, samples=samples),
         config=replace(plan.config, epochs=1),
         values=plan.values[chosen],
+        extra=extra,
         folds=plan.folds[chosen],
+        alike=plan.alike[chosen],
     )
-    photos = stacked(samples.paths, plan.config.image_size)
+    photos = stacked(samples.paths + extra.samples.paths, plan.config.image_size)
     test = stacked(plan.data.test_paths[:size], plan.config.image_size)
     job = fold_data(small, 0, photos, test)
     result = run_patiently(

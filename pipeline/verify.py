@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +25,9 @@ from pipeline.members import fold_table
 from pipeline.samples import Samples, list_digest
 from pipeline.schema import RunInfo
 from pipeline.store import Run, Store
+
+if TYPE_CHECKING:  # torch is loaded once the cheap checks are through
+    from heads.task import Task
 
 AGAIN = "restore the run from a copy, or train it again with --fresh"
 SAMPLE = 16  # photos a fold that are predicted again
@@ -96,7 +101,9 @@ def _needed(info: RunInfo) -> set[str]:
     parts = ["oof"] + (["test"] if info["eval"] != list_digest([]) else [])
     views = info["config"]["views"]
     predictions = {f"{head}.{part}.{view}.npz" for head in info["classes"] for part in parts for view in views}
-    weights = {f"fold{fold}.safetensors" for fold in range(info["config"]["folds"])}
+    full = "full" in info
+    weights = {f"fold{fold}.safetensors" for fold in range(info["config"]["folds"] + full)}
+    predictions |= {f"{head}.full.{view}.npz" for head in info["classes"] for view in views if full}
     return predictions | weights | {"folds.csv", "history.csv"}
 
 
@@ -147,13 +154,14 @@ def _networks(run: Run, info: RunInfo, data: Path | None, memory: Path) -> Itera
             told = info.get("photo_bytes", {}).get(part)
             if told and told != content_digest(paths, memory if memory.is_dir() else None):
                 raise ArtifactError(f"{part} photos at {root} were changed since the run was trained")
+        task = _task(info, config, samples)
     except PipelineError as reason:
         yield warning(f"networks not checked: {said(reason)}", "say where the photos of the run are with --data")
         return
     worst, count = 0.0, 0
     for fold in range(config.folds):
         rows, stored = _sample(run, info, samples, fold)
-        given = _predicted(run, info, config, [samples.paths[row] for row in rows], fold)
+        given = _predicted(run, task, config, [samples.paths[row] for row in rows], fold)
         worst = max(worst, *(float(np.abs(a - b).max()) for a, b in zip(given, stored, strict=True)))
         count += len(rows)
     exact = config.precision.startswith("fp32") and info["device"] == ["cpu"]
@@ -175,18 +183,32 @@ def _sample(run: Run, info: RunInfo, samples: Samples, fold: int) -> tuple[IntAr
     return rows, [np.stack([probs[name] for name in samples.ids[rows].tolist()]) for probs in where]
 
 
-def _predicted(run: Run, info: RunInfo, config: TrainConfig, photos: list[Path], fold: int) -> tuple[FloatArray, ...]:
+def _task(info: RunInfo, config: TrainConfig, samples: Samples) -> Task:
+    """What the run's networks learnt: the same data and extra photos have the same counts.
+
+    Raises:
+        PipelineError: The extra photos are not there, or are others.
+    """
+    from pipeline.extra import load_extra
+    from pipeline.plan import task_of, values_of
+
+    heads = [head_named(name) for name in info["classes"]]
+    extra = load_extra(config.extra, heads, samples, no_fixes=config.no_fixes)
+    if len(extra) and extra.samples.digest() != info.get("extra"):
+        raise ArtifactError(f"the extra photos of {', '.join(config.extra)} are no longer those of the run")
+    values = values_of(heads, samples)
+    return task_of(heads, config, np.concatenate([values, extra.values]) if len(extra) else values)
+
+
+def _predicted(run: Run, task: Task, config: TrainConfig, photos: list[Path], fold: int) -> tuple[FloatArray, ...]:
     """What the network of a fold says of these photos in the first view, for every head."""
     import torch
 
-    from heads.task import Task
     from pipeline.engine import outputs_of, probabilities
     from pipeline.images import PhotoSet, load_steps, stacked
     from pipeline.network import build_network, load_trained
 
-    heads = [head_named(name) for name in info["classes"]]
-    task = Task.of(*heads, objective=config.objective or None, bins=config.bins)
-    network = build_network(TrainConfig.load(None, info["config"] | {"weights": "none"}), task.n_outputs)
+    network = build_network(replace(config, weights="none"), task.n_outputs)
     load_trained(network, run.folder / f"fold{fold}.safetensors")
     pixels = stacked(photos, config.image_size)
     batches = load_steps(PhotoSet(pixels, np.zeros((len(pixels), 1))), [(0, np.arange(len(pixels)))], workers=0)

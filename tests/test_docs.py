@@ -88,7 +88,7 @@ def toml(value: object) -> str:
 
 
 def test_the_recipes_run_and_what_they_add_is_used(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pipeline.config
+    import pipeline.rules
     from ensemble.calibration import CALIBRATIONS
     from ensemble.decoding import DECODERS
     from ensemble.joint import JOINT_RULES
@@ -106,10 +106,10 @@ def test_the_recipes_run_and_what_they_add_is_used(data: Path, tmp_path: Path, m
     tables: list[dict[str, Any]] = [HEADS, OBJECTIVES, VOTERS, WEIGHT_RULES]
     tables += [CALIBRATIONS, ESTIMATORS, JOINT_RULES, DECODERS, LAYOUTS, AUGMENTATIONS, VIEWS]
     before = [dict(table) for table in tables]
-    monkeypatch.setattr(pipeline.config, "VIEW_NAMES", pipeline.config.VIEW_NAMES)
+    monkeypatch.setattr(pipeline.rules, "VIEW_NAMES", pipeline.rules.VIEW_NAMES)
     monkeypatch.chdir(tmp_path)
     with ExitStack() as stack:
-        for table in (*tables, pipeline.config.RULES):
+        for table in (*tables, pipeline.rules.RULES):
             stack.enter_context(patch.dict(table))  # puts the old entries back
         exec(compile(blocks(ROOT / "docs" / "extending.md", "python"), "docs/extending.md", "exec"), {})
         added = [sorted(table.keys() - old.keys()) for table, old in zip(tables, before, strict=True)]

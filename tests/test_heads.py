@@ -11,12 +11,23 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from heads.base import Head, HeadError
-from heads.objectives import OBJECTIVES, above, binned
+from heads.cuts import above
+from heads.losses import LOSSES
+from heads.objectives import OBJECTIVES, WITH_LOSS
+from heads.recipe import PLAIN, UNKNOWN, Recipe
 from heads.registry import HEADS, JOINT, LABELS, head_named
+from heads.softmax import binned
 from heads.task import Task
 
 AGE = HEADS["age"]
-PAIRS = [(head, name) for head in HEADS.values() for name in head.objectives]
+# every objective of every head, with every loss that it takes
+CASES = [
+    (head, Recipe(objective=name, loss=loss))
+    for head in HEADS.values()
+    for name in head.objectives
+    for loss in (LOSSES if name in WITH_LOSS else ["cross-entropy"])
+]
+NAMES = [f"{head.name}-{recipe.objective}-{recipe.loss}" for head, recipe in CASES]
 
 
 def some_values(head: Head, n: int = 200) -> torch.Tensor:
@@ -24,29 +35,49 @@ def some_values(head: Head, n: int = 200) -> torch.Tensor:
     return torch.randint(0, high, (n,), generator=torch.Generator().manual_seed(0)).float()
 
 
-@pytest.mark.parametrize(("head", "name"), PAIRS, ids=[f"{head.name}-{name}" for head, name in PAIRS])
-def test_decoded_outputs_are_probabilities(head: Head, name: str) -> None:
-    objective = OBJECTIVES[name](head, ())
-    outputs = 5 * torch.randn(50, objective.n_outputs, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    probs = objective.decode(outputs)
+@pytest.mark.parametrize(("head", "recipe"), CASES, ids=NAMES)
+def test_decoded_outputs_are_probabilities(head: Head, recipe: Recipe) -> None:
+    task = Task.of(head, recipe=recipe, values=some_values(head).double().numpy()[:, None])
+    outputs = 5 * torch.randn(50, task.n_outputs, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    (probs,) = task.decode(outputs)
     assert probs.shape == (50, len(head.classes))
     assert (probs >= 0).all()
     torch.testing.assert_close(probs.sum(dim=1), torch.ones(50, dtype=torch.float64))
+    even = np.full(len(head.classes), 1 / len(head.classes))
+    mix = task.mix(0, even)
+    assert (mix > 0).all()
+    assert mix.sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("head", "name"), PAIRS, ids=[f"{head.name}-{name}" for head, name in PAIRS])
-def test_minimising_the_loss_decodes_to_the_truth(head: Head, name: str) -> None:
-    # free outputs for every value: what the loss wants is what decode must read
-    objective = OBJECTIVES[name](head, ())
+@pytest.mark.parametrize(("head", "recipe"), CASES, ids=NAMES)
+def test_minimising_the_loss_decodes_to_the_truth(head: Head, recipe: Recipe) -> None:
+    """Free outputs for every value: what the loss wants is what decode must read, at the start and at the end."""
     values = some_values(head)
-    outputs = torch.zeros(len(values), objective.n_outputs, requires_grad=True)
-    optimizer = torch.optim.Adam([outputs], lr=0.1)
-    for _ in range(300):
+    task = Task.of(head, recipe=recipe, values=values.double().numpy()[:, None])
+    apart = torch.tensor([20.0, 25, 40, 45, 70, 75]) if head.edges else torch.arange(len(head.classes)).float()
+    outputs = torch.zeros(len(apart) + 1, task.n_outputs, requires_grad=True)
+    optimizer = torch.optim.Adam([outputs], lr=0.5)
+    with_missing = torch.cat([apart, torch.tensor([torch.nan])])[:, None]
+    for step in range(30):
         optimizer.zero_grad()
-        objective.loss(outputs, values).sum().backward()  # type: ignore[no-untyped-call]
+        task.losses(outputs, with_missing, step / 30).sum().backward()  # type: ignore[no-untyped-call]
+        assert outputs.grad is not None
+        assert outputs.grad.isfinite().all()
+        assert (outputs.grad[-1] == 0).all()
         optimizer.step()
-    decoded = objective.decode(outputs.detach()).argmax(dim=1).numpy()
-    assert (decoded == head.labels(values.double().numpy())).all()
+    decoded = task.decode(outputs.detach()[:-1])[0].argmax(dim=1).numpy()
+    assert (decoded == head.labels(apart.double().numpy())).all()
+
+
+@pytest.mark.parametrize(("head", "recipe"), CASES, ids=NAMES)
+def test_no_labels_and_one_label_are_losses_too(head: Head, recipe: Recipe) -> None:
+    task = Task.of(head, recipe=recipe)
+    outputs = torch.zeros(2, task.n_outputs, requires_grad=True)
+    for values in ([torch.nan, torch.nan], [1.0, torch.nan]):
+        task.losses(outputs, torch.tensor(values)[:, None]).sum().backward()  # type: ignore[no-untyped-call]
+    assert outputs.grad is not None
+    assert outputs.grad.isfinite().all()
+    assert (outputs.grad[1] == 0).all()
 
 
 @given(st.integers(0, 120))
@@ -63,7 +94,7 @@ def test_regression_gives_the_mass_of_a_normal_distribution(mean: float, raw: fl
     years = 40 + 25 * mean
     spread = 25 * (float(F.softplus(torch.tensor(raw, dtype=torch.float64))) + 0.02)
     cuts = norm.cdf([29.5, 59.5], loc=years, scale=spread)
-    probs = OBJECTIVES["regression"](AGE, ()).decode(outputs)[0].numpy()
+    probs = OBJECTIVES["regression"](AGE, PLAIN, UNKNOWN).decode(outputs)[0].numpy()
     np.testing.assert_allclose(probs, np.diff(np.concatenate([[0.0], cuts, [1.0]])), atol=1e-9)
 
 
@@ -100,7 +131,7 @@ def test_unknown_heads_and_objectives_have_a_neighbour() -> None:
     with pytest.raises(
         HeadError, match="unknown objective 'ordinal'; mask has classes; age has classes, bins, regression"
     ):
-        Task.of(HEADS["mask"], AGE, objective="ordinal")
+        Task.of(HEADS["mask"], AGE, recipe=Recipe(objective="ordinal"))
     with pytest.raises(HeadError, match="given twice"):
         Task.of(AGE, AGE)
 
@@ -111,7 +142,7 @@ def test_unknown_heads_and_objectives_have_a_neighbour() -> None:
 )
 def test_bins_must_hold_the_class_edges(bins: tuple[float, ...], message: str) -> None:
     with pytest.raises(HeadError, match=message):
-        Task.of(AGE, objective="bins", bins=bins)
+        Task.of(AGE, recipe=Recipe(objective="bins", bins=bins))
 
 
 def test_heads_side_by_side_lose_what_they_lose_alone() -> None:

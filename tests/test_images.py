@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.augmentation import Augmentation
 from pipeline.errors import LayoutError
-from pipeline.images import VIEWS, Augmentation, PhotoSet, load_steps, read_photo
+from pipeline.images import VIEWS, PhotoSet, load_steps, read_photo
 from pipeline.sampling import training_steps
 
 
@@ -84,8 +85,8 @@ def photo_set(key: tuple[int, ...] = (0, 1, 2)) -> PhotoSet:
 def test_augmentation_is_a_function_of_seed_epoch_and_sample_alone(workers: int) -> None:
     steps = [(e, np.array(rows)) for e in (0, 1) for rows in ([3, 4, 5], [0, 1], [2])]
     got = {}
-    for (epoch, rows), (images, values) in zip(steps, load_steps(photo_set(), steps, workers), strict=True):
-        assert values[:, 0].tolist() == rows.tolist()
+    for (epoch, rows), (images, values, _) in zip(steps, load_steps(photo_set(), steps, workers), strict=True):
+        assert values[:, 0, 0].tolist() == rows.tolist()
         got.update({(epoch, int(row)): image for row, image in zip(rows, images, strict=True)})
     for epoch, row in got:  # alone, in another order, in this process
         torch.testing.assert_close(photo_set()[epoch, np.array([row])][0][0], got[epoch, row], rtol=0, atol=0)
@@ -103,7 +104,7 @@ def test_workers_that_are_slow_give_all_batches_and_one_can_look_meanwhile(monke
     monkeypatch.setattr(PhotoSet, "__getitem__", slow)
     monkeypatch.setattr("pipeline.images.LOOK", 0.3)
     steps = [(0, np.array(rows)) for rows in ([3, 4], [0], [2, 1])]
-    got = [values[:, 0].tolist() for _, values in load_steps(photo_set(), steps, 1, heed=lambda: looks.append(1))]
+    got = [values[:, 0, 0].tolist() for _, values, _ in load_steps(photo_set(), steps, 1, heed=lambda: looks.append(1))]
     assert got == [[3, 4], [0], [2, 1]]
     assert len(looks) >= 3
     monkeypatch.setattr("pipeline.images.SILENCE", 0.1)
@@ -128,7 +129,7 @@ def test_flips_and_shifts_are_independent() -> None:
     photos = np.full((400, 16, 16, 3), 50, dtype=np.uint8)
     photos[:, :, :8] = 100
     flipped = PhotoSet(photos, np.zeros((400, 1)), Augmentation("light", (0,)))
-    images, _ = flipped[0, np.arange(400)]
+    images, *_ = flipped[0, np.arange(400)]
     left = images[:, 0, :, :4].float().mean(dim=(1, 2))
     right = images[:, 0, :, -4:].float().mean(dim=(1, 2))
     mirrored = (right > left).float()
@@ -140,7 +141,7 @@ def test_flips_and_shifts_are_independent() -> None:
 @given(st.integers(2, 60), st.integers(2, 9), st.integers(1, 3))
 def test_every_epoch_sees_every_row_once_and_no_batch_has_one(n: int, batch_size: int, epochs: int) -> None:
     rows = np.arange(n) * 7
-    steps = training_steps(rows, batch_size=batch_size, epochs=epochs, key=(0,))
+    steps = training_steps(rows, batch_size=batch_size, epochs=range(epochs), key=(0,))
     assert len(steps) % epochs == 0
     for epoch in range(epochs):
         seen = [batch for e, batch in steps if e == epoch]

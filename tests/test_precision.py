@@ -16,13 +16,16 @@ from heads.registry import HEADS
 from heads.task import Task
 from pipeline import precision
 from pipeline.config import TrainConfig
-from pipeline.engine import Trainer, autocast, make_optimizer, outputs_of
+from pipeline.engine import Trainer, autocast, outputs_of
 from pipeline.errors import ArtifactError
+from pipeline.images import Batch
 from pipeline.network import build_network
+from pipeline.optimizers import make_optimizer
 from pipeline.precision import GAIN, choose_precision, fastest
 from pipeline.rules import PRECISIONS
 from pipeline.state import restore, tensors_of
 from pipeline.store import Run
+from tests.builders import batch_of
 from tests.conftest import train
 
 CPU = torch.device("cpu")
@@ -83,7 +86,7 @@ def test_where_no_batch_fits_parts_are_timed_and_nothing_is_made_up(
 ) -> None:
     honest, most = Trainer.step, 4
 
-    def step(trainer: Trainer, number: int, batch: tuple[torch.Tensor, torch.Tensor]) -> float:
+    def step(trainer: Trainer, number: int, batch: Batch) -> float:
         if len(batch[0]) > most:
             raise RuntimeError("out of memory")
         return honest(trainer, number, batch)
@@ -136,7 +139,7 @@ def test_every_precision_trains_and_predicts_in_its_layout(name: str) -> None:
         lambda module, given, out: seen.append((given[0].is_contiguous(memory_format=torch.channels_last), out.dtype))
     )
     trainer = Trainer.of(network, TASK, config, CPU, 10, 8)
-    batch = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), torch.zeros(8, 1)
+    batch = batch_of(torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), torch.zeros(8, 1))
     trainer.step(0, batch)
     views = outputs_of(network, [batch], ["identity", "hflip"], config=config, device=CPU, done=lambda n: None)
     assert {out.dtype for out in views.values()} == {torch.float32}
@@ -147,7 +150,7 @@ def test_every_precision_trains_and_predicts_in_its_layout(name: str) -> None:
 
 def test_the_loss_scale_goes_into_a_checkpoint() -> None:
     config = replace(CONFIG, precision="fp16")
-    batches = [(torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), torch.zeros(8, 1)) for _ in range(6)]
+    batches = [batch_of(torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), torch.zeros(8, 1)) for _ in range(6)]
 
     def fresh() -> Trainer:
         torch.manual_seed(0)

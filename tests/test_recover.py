@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +21,22 @@ from heads.task import Task
 from pipeline.config import TrainConfig
 from pipeline.engine import Trainer, is_out_of_memory, parts_of
 from pipeline.errors import ConfigError, Stopped
-from pipeline.images import PhotoSet
+from pipeline.images import Batch, PhotoSet
 from pipeline.network import Network
 from pipeline.plan import fitting_workers
 from pipeline.recover import worker_fault
 from pipeline.store import Run
+from tests.builders import batch_of
 from tests.conftest import train
 
 
 @given(n=st.integers(2, 200), size=st.integers(2, 64))
 def test_parts_are_a_batch_cut_up_and_never_one_photo(n: int, size: int) -> None:
-    batch = torch.arange(n), torch.arange(n) * 2
+    batch = torch.arange(n), torch.arange(n) * 2, torch.arange(n) * 3
     parts = parts_of(batch, size)
-    for index in range(2):
+    for index in range(3):
         torch.testing.assert_close(torch.cat([part[index] for part in parts]), batch[index])
-    sizes = [len(pixels) for pixels, _ in parts]
+    sizes = [len(pixels) for pixels, *_ in parts]
     assert min(sizes) >= 2
     assert max(sizes) <= max(size, 3)  # three photos cannot be cut into parts of two or more
     assert len(parts) == 1 or n > size
@@ -62,10 +64,10 @@ def test_accumulated_gradients_and_losses_are_those_of_the_whole_batch(micro_bat
     for size in (37, micro_batch):
         torch.manual_seed(0)
         task = Task.of(HEADS["mask"], HEADS["gender"])
-        network = Network(Plain(), task.n_outputs, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        network = Network(Plain(), nn.Linear(8, task.n_outputs), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
         config = TrainConfig(weights="none")
         trainer = Trainer.of(network, task, config, torch.device("cpu"), 10, size)
-        loss = trainer.step(0, (pixels, values))
+        loss = trainer.step(0, batch_of(pixels, values))
         found[size] = loss, [p.grad for p in network.parameters()]
     assert found[micro_batch][0] == pytest.approx(found[37][0], rel=1e-5)
     torch.testing.assert_close(found[micro_batch][1], found[37][1], rtol=1e-4, atol=1e-7)
@@ -128,7 +130,7 @@ def test_as_many_are_predicted_at_once_as_memory_holds(
         return honest(network, pixels)
 
     monkeypatch.setattr(Network, "forward", forward)
-    monkeypatch.setattr("pipeline.fold.AT_ONCE", {"cpu": 160})
+    monkeypatch.setattr("pipeline.work.AT_ONCE", {"cpu": 160})
     probs = [
         Run(folder).load_predictions("gender", "oof", "hflip").probs
         for folder in (train(data, tmp_path, "gender"), artifacts / "runs" / "gender")
@@ -150,11 +152,11 @@ def test_memory_that_fails_later_loses_only_the_steps_since_the_checkpoint(
 ) -> None:
     honest, calls = Trainer.step, []
 
-    def step(trainer: Trainer, number: int, batch: tuple[Tensor, Tensor], whole: int) -> float:
+    def step(trainer: Trainer, number: int, batch: Batch, whole: int, losses: Sequence[float]) -> float:
         calls.append((number, trainer.micro_batch))
         if len(calls) == 4:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return honest(trainer, number, batch, whole)
+        return honest(trainer, number, batch, whole, losses)
 
     monkeypatch.setattr(Trainer, "step", step)
     train(data, tmp_path, "mask", batch_size=16, checkpoint_every=2)

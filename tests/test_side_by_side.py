@@ -21,11 +21,12 @@ from pipeline.errors import ArtifactError, ConfigError, FoldError
 from pipeline.files import file_checksum
 from pipeline.interrupts import never
 from pipeline.link import Command, Listener, Teller, Watch
+from pipeline.ordering import fold_orders
 from pipeline.orders import DONE, FAILED, STOPPED, FoldOrder, train_elsewhere, train_fold
 from pipeline.plan import code_digest
 from pipeline.pools import Side
 from pipeline.store import Run, Store
-from pipeline.train import Wanted, _orders, train_runs
+from pipeline.train import Wanted, train_runs
 from tests.conftest import TINY, Cli, planned
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +45,7 @@ def ordered(data: Path, root: Path, **settings: object) -> FoldOrder:
             plan,
             photo_bytes={"train": cache.content(plan.data.samples.paths), "eval": cache.content(plan.data.test_paths)},
         )
-        order = _orders(plan, cache, held, store.run("mask"), [0], Side(threads=1))[0][0]
+        order = fold_orders(plan, cache, held, store.run("mask"), [0], Side(threads=1))[0][0]
     command = Command(order.run.progress)
     command.begin()
     return replace(order, token=command.token)
@@ -111,7 +112,7 @@ def test_a_worker_that_cannot_see_the_folder_or_has_other_code_says_so(
     assert outcome == FAILED
     assert f"does not see {order.run.progress / 'command'} of this command; the artifacts folder must be shared" in why
     for fault, said in (
-        ({"photos": tmp_path / "no.npy"}, "no.npy on "),
+        ({"photos": (tmp_path / "no.npy",)}, "no.npy on "),
         ({"weights": "x"}, "none on"),
     ):
         outcome, why = train_elsewhere(code_digest(), pickle.dumps(replace(order, **fault)))

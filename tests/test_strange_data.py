@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.valid import write_data
 from heads.base import HeadError
-from heads.objectives import increasing
+from heads.cuts import increasing
 from pipeline.check import check_data
 from pipeline.competition import template
 from pipeline.config import TrainConfig

@@ -14,15 +14,16 @@ from ensemble.predictions import Predictions
 from heads.registry import HEADS
 from heads.task import Task
 from pipeline.config import TrainConfig
-from pipeline.engine import Trainer, learning_rate
+from pipeline.engine import Trainer
 from pipeline.errors import ArtifactError, ConfigError, Stopped
 from pipeline.folds import make_folds
 from pipeline.images import VIEWS, read_resized
 from pipeline.layouts import load_dataset
 from pipeline.network import build_network
 from pipeline.plan import fold_data, make_plan
+from pipeline.schedules import learning_rate
 from pipeline.store import Run, Store
-from tests.builders import write_table
+from tests.builders import batch_of, write_table
 from tests.conftest import TINY, Cli, press_ctrl_c_in_fold_2, train
 
 
@@ -238,7 +239,7 @@ def test_a_network_learns_what_can_be_learnt() -> None:
     pixels = (torch.rand(64, 3, 32, 32) * 60 + values[:, :, None, None] * 120).to(torch.uint8)
     trainer = Trainer.of(network, task, config, torch.device("cpu"), 20, 64)
     network.train()
-    losses = [trainer.step(step, (pixels, values)) / 64 for step in range(20)]
+    losses = [trainer.step(step, batch_of(pixels, values)) / 64 for step in range(20)]
     assert losses[-1] < 0.2 < losses[0]
 
 

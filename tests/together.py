@@ -30,6 +30,7 @@ from pipeline.engine import Trainer
 from pipeline.interrupts import Terminated
 from pipeline.network import build_network
 from pipeline.ranks import ALONE, Ranks
+from tests.builders import batch_of
 
 CPU = torch.device("cpu")
 
@@ -94,7 +95,7 @@ def a_step_is_that_of_one_process(ranks: Ranks) -> None:
             network.train()
             mine = who.share(np.arange(n))
             for step in range(2):
-                loss = trainer.step(step, (pixels[mine], values[mine]), n)
+                loss = trainer.step(step, batch_of(pixels[mine], values[mine]), n)
                 if not step:
                     gradients = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
                     assert gradients.keys() == {name for name, _ in network.named_parameters() if "idle" not in name}
