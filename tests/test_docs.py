@@ -31,6 +31,7 @@ from pipeline.mixing import MIXINGS
 from pipeline.necks import ACTIVATIONS, INITS, NECK_ARGS, NECKS
 from pipeline.sampling import SAMPLERS
 from pipeline.schedules import SCHEDULE_ARGS, SCHEDULES
+from pipeline.tune.space import read_space
 from tests.conftest import train
 
 ROOT = Path(__file__).parent.parent
@@ -119,6 +120,19 @@ def test_each_setting_has_an_example_that_loads_and_the_flag_that_there_is(row: 
     assert TrainConfig.load(None, example) != TrainConfig()
     flag = f"`--{name_in(row[0]).replace('_', '-')}`"
     assert (flag in row[0]) == (name_in(row[0]) in inspect.signature(train_head).parameters)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/settings.md", "docs/walkthrough.md"])
+def test_the_settings_files_that_are_shown_load(page: str, tmp_path: Path) -> None:
+    shown = re.findall(r"^```toml\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    assert shown
+    for text in shown:
+        file = tmp_path / "shown.toml"
+        file.write_text(text)
+        if "[space." in text:
+            assert read_space(file, TrainConfig(mixing="cutmix"))
+        else:
+            assert TrainConfig.load(file, heads=["age"]) != TrainConfig()
 
 
 def takes(refuse: Callable[[], object]) -> list[str]:
