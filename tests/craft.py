@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from safetensors.torch import load, save
 from pipeline.fold import FoldJob
 from pipeline.fold_data import FoldData, FoldResult
 from pipeline.images import stacked
+from pipeline.interrupts import Stopping, never
 from pipeline.plan import Plan, fold_data
 from pipeline.recover import run_patiently
 from pipeline.state import Progress, Row, Tensors
@@ -61,7 +61,7 @@ class Fold:
     data: FoldData
     rows: list[Row] = field(default_factory=list)
 
-    def job(self, stopping: Callable[[], BaseException | None] = lambda: None, saver: Memory | None = None) -> FoldJob:
+    def job(self, stopping: Stopping = never, saver: Memory | None = None) -> FoldJob:
         """The fold as a job."""
         plan, size = self.plan, self.plan.config.batch_size
         return FoldJob(
@@ -77,7 +77,7 @@ class Fold:
             stopping=stopping,
         )
 
-    def run(self, stopping: Callable[[], BaseException | None] = lambda: None, saver: Memory | None = None) -> FoldResult:
+    def run(self, stopping: Stopping = never, saver: Memory | None = None) -> FoldResult:
         """Train it."""
         return run_patiently(self.job(stopping, saver))
 
@@ -96,7 +96,9 @@ class Fold:
         return Fold(self.plan, replace(self.data, **changes))  # type: ignore[arg-type]
 
 
-def fold_of(root: Path, *heads: str, fold: int = 0, photos: dict[Path, object] | None = None, **settings: object) -> Fold:
+def fold_of(
+    root: Path, *heads: str, fold: int = 0, photos: dict[Path, object] | None = None, **settings: object
+) -> Fold:
     """A fold of the data in this folder; ``photos`` remembers what was read."""
     plan = planned(root, *(heads or ("mask",)), **(SMALL | settings))
     kept = {} if photos is None else photos
