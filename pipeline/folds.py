@@ -50,6 +50,8 @@ def grouped_part(strata: IntArray, persons: StrArray, parts: int, seed: int) -> 
     from sklearn.model_selection import StratifiedGroupKFold
 
     parts = min(parts, len(np.unique(persons)))
+    if np.bincount(strata).max() < parts:
+        strata = np.zeros_like(strata)  # as in `make_folds`
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class rarer than the parts is as it is
