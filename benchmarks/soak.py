@@ -165,8 +165,8 @@ def check(run: Run, store: Store, values: np.ndarray[Any, Any]) -> None:
             assert np.isfinite(kept.probs).all()
             assert np.allclose(kept.probs.sum(axis=1), 1)
         for mix in info["mix"][head].values():
-            assert abs(sum(mix) - 1) < 1e-6
-            assert min(mix) > 0, info["mix"]
+            assert np.isclose(np.sum(mix), 1)
+            assert np.min(mix) > 0, info["mix"]
     oof.make_report([run])
     make_ensemble(store, Asked(("plain", run.name), ("identity",), Choices()), name="soaked")
 
@@ -182,16 +182,16 @@ def soak(cases: int, seed: int, folder: Path) -> Counter[str]:
     with contextlib.redirect_stdout(io.StringIO()):
         train_runs([(plain, store.run("plain"))], store)
     for case in range(cases):
-        heads, settings = drawn(random.Random(f"{seed} {case}"), folder / "table")
+        names, settings = drawn(random.Random(f"{seed} {case}"), folder / "table")
         said = io.StringIO()
         try:
             with contextlib.redirect_stdout(said), warnings.catch_warnings():
                 warnings.simplefilter("error")
-                outcomes[tried(heads, settings, folder / "data", store)] += 1
+                outcomes[tried(names, settings, folder / "data", store)] += 1
         except Exception:
             outcomes["FINDING"] += 1
             own = {name: value for name, value in settings.items() if TINY.get(name) != value}
-            print(f"case {case}: {' '.join(heads)} {own}\n{traceback.format_exc(limit=-3)[-1200:]}", flush=True)
+            print(f"case {case}: {' '.join(names)} {own}\n{traceback.format_exc(limit=-3)[-1200:]}", flush=True)
     return outcomes
 
 
