@@ -13,6 +13,7 @@ import numpy as np
 from heads.base import FloatArray, IntArray
 from pipeline.augment import Pixels
 from pipeline.config import TrainConfig
+from pipeline.errors import ConfigError
 from pipeline.state import Progress, Tensors
 
 
@@ -95,6 +96,24 @@ def photos_an_epoch(rows: IntArray, persons: IntArray, config: TrainConfig) -> i
     n = len(np.unique(persons[rows])) if config.sampler == "one-per-person" else len(rows)
     size = config.batch_size * config.accumulate
     return n // size * size if config.drop_last and n > size else n
+
+
+def require_photos(data: FoldData, config: TrainConfig) -> None:
+    """Refuse a fold in which an epoch would have less than the two photos that batch normalisation needs.
+
+    Raises:
+        ConfigError: Too few people are left to train on, or to judge epochs by.
+    """
+    if config.inner and not len(data.inner):
+        raise ConfigError(f"inner holds training people back, and fold {data.fold} has but one; set it to 0")
+    epochs = {"train on": data.train} | ({"finish on, held back by inner": data.inner} if config.finish_epochs else {})
+    for what, rows in epochs.items():
+        if photos_an_epoch(rows, data.persons, config) < 2:
+            people, photos = len(np.unique(data.persons[rows])), len(rows)
+            raise ConfigError(
+                f"an epoch of fold {data.fold} needs two photos to {what}; sampler {config.sampler!r} has not as many "
+                f"with photos {photos}, people {people}"
+            )
 
 
 def is_looked_at(epoch: int, epochs: int, config: TrainConfig) -> bool:

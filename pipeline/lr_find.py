@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from pipeline.engine import Trainer, seed_everything
 from pipeline.errors import ConfigError
 from pipeline.files import write_csv
 from pipeline.fold import FoldJob
+from pipeline.fold_data import photos_an_epoch
 from pipeline.freezing import set_frozen
-from pipeline.images import load_steps
+from pipeline.images import load_steps, one_behind_another
 from pipeline.network import build_network
+from pipeline.ordering import READING
 from pipeline.plan import Plan, fold_data
 from pipeline.progress import counted
 
@@ -106,16 +109,18 @@ def find_rates(plan: Plan, artifacts: Path, steps: int = STEPS) -> Range:
     Raises:
         ConfigError: The loss explodes at once.
     """
-    with cache_of(plan.config, artifacts) as cache:
-        paths = plan.data.samples.paths
-        with cache.opened(paths, cache.content(paths), plan.config.image_size, "reading photos") as photos:
-            data = fold_data(plan, 0, photos.open(), np.empty((0, 1, 1, 3), dtype=np.uint8))
-            config, micro = plan.config, plan.config.batch_size
-            epochs = math.ceil(steps * config.batch_size * config.accumulate / len(data.train)) + 1
-            config = replace(config, epochs=epochs)
-            return _follow(
-                FoldJob(plan.task, data, config, plan.device, plan.workers, micro, _unheard, _unheard), steps
-            )
+    config, size = plan.config, plan.config.batch_size
+    with ExitStack() as held:
+        cache = held.enter_context(cache_of(config, artifacts))
+        photos = one_behind_another(
+            held.enter_context(cache.opened(files, cache.content(files), config.image_size, READING[part])).open()
+            for part, files in plan.files.items()
+            if part != "eval"
+        )
+        data = fold_data(plan, 0, photos, np.empty((0, 1, 1, 3), dtype=np.uint8))
+        epochs = math.ceil(steps * size * config.accumulate / photos_an_epoch(data.train, data.persons, config)) + 1
+        config = replace(config, epochs=epochs)
+        return _follow(FoldJob(plan.task, data, config, plan.device, plan.workers, size, _unheard, _unheard), steps)
 
 
 def _unheard(*told: object) -> None:

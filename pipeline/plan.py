@@ -26,7 +26,7 @@ from pipeline.engine import choose_device
 from pipeline.errors import ConfigError
 from pipeline.extra import Extra, load_extra
 from pipeline.files import SCHEMA
-from pipeline.fold_data import FoldData
+from pipeline.fold_data import FoldData, require_photos
 from pipeline.folds import fold_digest, make_folds, require_classes
 from pipeline.freezing import require_steady
 from pipeline.images import PREFETCHED
@@ -205,7 +205,11 @@ def plan_without_network(heads: Iterable[Head], config: TrainConfig, root: Path,
     require_pseudo(task, config, len(data.test_ids))
     if config.full and not data.test_ids:
         raise ConfigError("--full trains one more network for the eval photos, and this data has none")
-    return Plan(task, config, data, folds, values, device, alike, extra, ranks=ranks)
+    plan = Plan(task, config, data, folds, values, device, alike, extra, ranks=ranks)
+    none = np.empty((0, 1, 1, 3), dtype=np.uint8)
+    for fold in range(config.folds):
+        require_photos(fold_data(plan, fold, none, none), config)
+    return plan
 
 
 def values_of(heads: Iterable[Head], samples: Samples) -> FloatArray:

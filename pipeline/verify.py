@@ -143,6 +143,8 @@ def _scores(run: Run, info: RunInfo) -> Iterator[Finding]:
 
 def _networks(run: Run, info: RunInfo, data: Path | None, memory: Path) -> Iterator[Finding]:
     """Whether the stored networks predict what is stored, for some held-out photos of every fold."""
+    from pipeline.plan import task_of, values_of
+
     config = TrainConfig.load(None, info["config"])
     root = data or Path(info["data_root"])
     try:
@@ -154,7 +156,8 @@ def _networks(run: Run, info: RunInfo, data: Path | None, memory: Path) -> Itera
             told = info.get("photo_bytes", {}).get(part)
             if told and told != content_digest(paths, memory if memory.is_dir() else None):
                 raise ArtifactError(f"{part} photos at {root} were changed since the run was trained")
-        task = _task(info, config, samples)
+        heads = [head_named(name) for name in info["classes"]]
+        task = task_of(heads, config, values_of(heads, samples))  # extra photos have no say in it
     except PipelineError as reason:
         yield warning(f"networks not checked: {said(reason)}", "say where the photos of the run are with --data")
         return
@@ -181,23 +184,6 @@ def _sample(run: Run, info: RunInfo, samples: Samples, fold: int) -> tuple[IntAr
     rows = known[np.unique(np.linspace(0, len(known) - 1, min(SAMPLE, len(known))).astype(int))]
     where = [dict(zip(oof.ids.tolist(), oof.probs, strict=True)) for oof in oofs]
     return rows, [np.stack([probs[name] for name in samples.ids[rows].tolist()]) for probs in where]
-
-
-def _task(info: RunInfo, config: TrainConfig, samples: Samples) -> Task:
-    """What the run's networks learnt: the same data and extra photos have the same counts.
-
-    Raises:
-        PipelineError: The extra photos are not there, or are others.
-    """
-    from pipeline.extra import load_extra
-    from pipeline.plan import task_of, values_of
-
-    heads = [head_named(name) for name in info["classes"]]
-    extra = load_extra(config.extra, heads, samples, no_fixes=config.no_fixes)
-    if len(extra) and extra.samples.digest() != info.get("extra"):
-        raise ArtifactError(f"the extra photos of {', '.join(config.extra)} are no longer those of the run")
-    values = values_of(heads, samples)
-    return task_of(heads, config, np.concatenate([values, extra.values]) if len(extra) else values)
 
 
 def _predicted(run: Run, task: Task, config: TrainConfig, photos: list[Path], fold: int) -> tuple[FloatArray, ...]:

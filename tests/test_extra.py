@@ -133,11 +133,13 @@ def test_a_run_with_extra_photos_keeps_and_verifies_what_is_of_the_data(
 ) -> None:
     from pipeline.store import Store
 
-    train(data, tmp_path, "mask", folds=2, extra=(str(masks),), sampler="balanced-batches")
+    ages = tmp_path / "ages"
+    write_picture(ages / "a.png", np.random.default_rng(0))
+    write_csv(ages / "labels.csv", ("path", "group", "age"), [("a.png", "a", 58)])
+    train(data, tmp_path, "mask", "age", folds=2, extra=(str(masks), str(ages)), train_edges=(30.0, 58.0))
     (run,) = Store(tmp_path).runs()
     info = run.info()
-    assert (info["extra_photos"], info["extra_people"]) == (10, PEOPLE)  # type: ignore[typeddict-item]
-    assert info["mix"]["mask"]["trained"] == pytest.approx([1 / 3] * 3)
+    assert (info["extra_photos"], info["extra_people"]) == (11, PEOPLE + 1)  # type: ignore[typeddict-item]
     samples = load_dataset(data).samples
     assert run.load_predictions("mask", "oof", "identity").ids.tolist() == samples.ids.tolist()
     assert len((run.folder / "folds.csv").read_text().splitlines()) == len(samples.ids) + 1

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import lr_find
+from pipeline.fold import FoldJob
 from pipeline.lr_find import Range, find_rates, has_exploded, rates_of, smoothed, write_plot
 from pipeline.tables import read_table
+from tests.builders import write_table
 from tests.conftest import Cli, planned
 
 
@@ -60,6 +63,21 @@ def test_the_command_prints_a_table_draws_and_touches_no_run(
         "",
         "error: --out must end in .png, .svg, .pdf, got lr.txt\n",
     )
+
+
+@pytest.mark.parametrize("settings", [{}, {"sampler": "one-per-person"}])
+def test_extra_photos_are_read_and_there_are_as_many_steps_as_asked_for(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object]
+) -> None:
+    def follow(job: FoldJob, steps: int) -> Range:
+        assert len(job.data.photos) == len(job.data.values) > len(plan.values)
+        assert len(job.main_phase().steps) >= steps
+        return Range((), ())
+
+    monkeypatch.setattr(lr_find, "_follow", follow)
+    write_table(tmp_path / "more", people=3)
+    plan = planned(data, "mask", batch_size=4, extra=(str(tmp_path / "more"),), **settings)
+    find_rates(plan, tmp_path / "a")
 
 
 def test_the_same_seed_sees_the_same_losses_and_a_plot_is_drawn(data: Path, tmp_path: Path) -> None:
