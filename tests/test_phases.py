@@ -197,7 +197,7 @@ def test_the_finish_sees_inner_people_alone_and_pseudo_labels_nobody_held_out(
     assert sorted(rows[1]) == sorted(fold.data.inner)
     assert finish.photos.augmentation is not None
     assert finish.photos.augmentation.mixing is not None
-    assert all(set(pool) <= set(fold.data.inner) for pool in finish.photos.augmentation.mixing.pools)
+    assert all(set(pool) <= set(fold.data.inner) for pool in finish.photos.augmentation.mixing.pools.values())
     assert set(rows[2][rows[2] < n]) == {*fold.data.train, *fold.data.inner}
     taken = rows[2][rows[2] >= n]
     assert len(taken) == 6  # each has a class of probability above a third
