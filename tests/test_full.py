@@ -75,6 +75,14 @@ def test_the_other_commands_take_the_run(grown: Path, cli: Cli) -> None:
     assert "age.full.hflip.npz" in "".join(out.split())
 
 
+@pytest.mark.slow
+def test_an_ensemble_takes_the_run(grown: Path, artifacts: Path, tmp_path: Path, cli: Cli) -> None:
+    for root, name in ((grown, "age-regression"), (artifacts, "mask"), (artifacts, "gender")):
+        shutil.copytree(root / "runs" / name, tmp_path / "runs" / name)
+    code, out, err = cli("ensemble", "--artifacts", tmp_path)
+    assert code == 0, out + err
+
+
 def test_only_the_one_network_is_trained_on_everything_and_a_stop_leaves_the_run_whole(
     artifacts: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

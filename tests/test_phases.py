@@ -47,7 +47,7 @@ def stops(fold: Fold) -> tuple[dict[str, bytes], int]:
     return result_bytes(fold.run(counted)), counted.looks
 
 
-@pytest.mark.parametrize("name", ["soup, then all", "swa of dropout"])
+@pytest.mark.parametrize("name", ["best of averages, then finished", "swa of dropout"])
 def test_a_training_that_was_stopped_ends_in_the_same_bytes(data: Path, photos: dict[Path, object], name: str) -> None:
     fold = fold_of(data, photos=photos, **COMBOS[name])
     expected, looks = stops(fold)
@@ -117,7 +117,7 @@ def test_the_moving_average_is_that_of_a_loop(data: Path, monkeypatch: pytest.Mo
     weights = fold_of(data, ema=0.7).run().weights
     average = dict(seen[0])
     for step, state in enumerate(seen[1:], start=1):
-        decay = min(0.7, 1 - (1 + step) ** (-2 / 3))
+        decay = min(0.7, 1 - step ** (-2 / 3))  # the first two steps are copied
         average = {
             name: decay * average[name] + (1 - decay) * tensor if tensor.is_floating_point() else tensor
             for name, tensor in state.items()
@@ -197,7 +197,7 @@ def test_the_finish_sees_inner_people_alone_and_pseudo_labels_nobody_held_out(
     assert sorted(rows[1]) == sorted(fold.data.inner)
     assert finish.photos.augmentation is not None
     assert finish.photos.augmentation.mixing is not None
-    assert all(set(pool) <= set(fold.data.inner) for pool in finish.photos.augmentation.mixing.pools)
+    assert all(set(pool) <= set(fold.data.inner) for pool in finish.photos.augmentation.mixing.pools.values())
     assert set(rows[2][rows[2] < n]) == {*fold.data.train, *fold.data.inner}
     taken = rows[2][rows[2] >= n]
     assert len(taken) == 6  # each has a class of probability above a third
