@@ -97,7 +97,8 @@ class FoldOrder:
     @property
     def place(self) -> str:
         """What the lines of its own run call it."""
-        return f"fold {self.fold} of {self.config.folds}"
+        whole = self.fold == self.config.folds
+        return "the full fit" if whole else f"fold {self.fold} of {self.config.folds}"
 
 
 def train_elsewhere(code: str, packed: bytes) -> tuple[str, str]:

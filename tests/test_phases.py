@@ -131,7 +131,12 @@ def test_swa_is_the_mean_of_the_last_epochs_with_normalisation_measured_anew(
 ) -> None:
     kept: list[dict[int, Tensors]] = []
     honest = Work._settle
-    monkeypatch.setattr(Work, "_settle", lambda work, main: (kept.append(work.kept.epochs), honest(work, main))[1])
+
+    def noted(work: Work, main: Phase) -> bool:
+        kept.append(work.kept.epochs)
+        return honest(work, main)
+
+    monkeypatch.setattr(Work, "_settle", noted)
     weights = fold_of(data, photos=photos, average="swa", average_epochs=2, epochs=3).run().weights
     (epochs,) = kept
     assert list(epochs) == [1, 2]
@@ -183,7 +188,12 @@ def phases_of(fold: Fold, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Phase],
     """The phases of a training, and what it gave."""
     phases: list[Phase] = []
     honest = Work._learn
-    monkeypatch.setattr(Work, "_learn", lambda work, phase: (phases.append(phase), honest(work, phase))[1])
+
+    def noted(work: Work, phase: Phase) -> torch.Tensor | None:
+        phases.append(phase)
+        return honest(work, phase)
+
+    monkeypatch.setattr(Work, "_learn", noted)
     return phases, fold.run()
 
 
