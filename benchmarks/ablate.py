@@ -111,6 +111,7 @@ def is_finished(run: Run, config: TrainConfig, data: Path) -> bool:
     info: Mapping[str, Any] = run.info()
     return (
         _agree(info["config"], config)
+        and config.full <= ("full" in info)
         and info["weights"] == weights_digest(config.weights)
         and info["data_root"] == str(data.resolve())
     )

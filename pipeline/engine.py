@@ -242,7 +242,7 @@ def absolute_errors(task: Task, views: Sequence[Tensor], values: FloatArray) -> 
     """
     errors = {}
     for index, (head, objective) in enumerate(zip(task.heads, task.objectives, strict=True)):
-        if objective.expect is not None and views:  # of a full fit there are none
+        if objective.expect is not None and len(views):  # a full fit holds nobody out
             of_views = [objective.expect(task.split(view.double())[index]).numpy() for view in views]
             apart = np.abs(np.mean(of_views, axis=0) - values[:, index])
             errors[head.name] = float(np.nansum(apart)), int((~np.isnan(apart)).sum())

@@ -128,9 +128,9 @@ def seen(plan: Plan, index: int) -> FloatArray:
 def _epochs_used(plan: Plan, facts: FoldFacts) -> int:
     """After how many epochs on its training rows a fold's network was taken."""
     best = facts.get("best_epoch", -1)
-    if plan.config.keep == "best" and isinstance(best, int) and best >= 0:
+    if plan.config.keep == "best" and plan.config.average == "none" and isinstance(best, int) and best >= 0:
         return best + 1
-    return min(plan.config.epochs, len(facts["history"]))
+    return sum(row["epoch"] <= plan.config.epochs for row in facts["history"])  # fewer after an early stop
 
 
 def out_of_fold(plan: Plan, index: int, view: str, parts: Sequence[Arrays]) -> Predictions:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pipeline.augmentation import Augmentation
 from pipeline.averages import Kept
 from pipeline.engine import (
     OutOfMemory,
@@ -19,11 +18,9 @@ from pipeline.engine import (
 )
 from pipeline.errors import ArtifactError, ConfigError
 from pipeline.fold_data import FoldResult
-from pipeline.images import PhotoSet
 from pipeline.job import Job
 from pipeline.network import build_network
-from pipeline.phases import Phase, phase_of
-from pipeline.sampling import weights_of
+from pipeline.phases import Phase, phase_of, photos_for
 from pipeline.state import Progress, restore
 from pipeline.work import Work
 
@@ -67,12 +64,8 @@ class FoldJob(Job):
 
     def main_phase(self) -> Phase:
         """The epochs on the training rows."""
-        data, config, heads = self.data, self.config, self.task.heads
-        augmentation = Augmentation.of(config, self.key, heads, data.values, train=data.train, alike=data.alike)
-        weights = weights_of(heads, data.values, config)
-        photos = PhotoSet(data.photos, data.values, augmentation, weights=weights)
-        epochs = range(config.epochs)
-        return phase_of(data.train, photos, config, self.key, groups=self.groups(photos), epochs=epochs, first=0)
+        photos = photos_for(self, self.data.photos, self.data.values, self.data.train)
+        return phase_of(self, self.data.train, photos, epochs=range(self.config.epochs), first=0)
 
     def begin(self, trainer: Trainer, kept: Kept, main: Phase) -> Progress:
         """Where to begin: at the newest checkpoint, which is then put in place, or at the first step.

@@ -78,13 +78,17 @@ class FoldResult:
 
 
 def workload(data: FoldData, config: TrainConfig) -> int:
-    """How many photos pass through the network in one fold."""
-    views, judged = len(config.views), len(data.held_out) + len(data.inner)
-    epochs = config.epochs + config.finish_epochs
-    looks = sum(is_looked_at(epoch, epochs, config) for epoch in range(epochs))
+    """How many photos pass through the network in one fold, apart from what depends on how it learns.
+
+    That is a soup that is tried, eval photos that are learnt from, an early stop, and the judging that goes with these.
+    """
+    views, main, finish = len(config.views), config.epochs, config.finish_epochs
+    choosing = sum(is_looked_at(epoch, main, config) for epoch in range(main))
+    looks = choosing + sum(is_looked_at(epoch, main + finish, config) for epoch in range(main, main + finish))
     an_epoch, finishing = (photos_an_epoch(rows, data.persons, config) for rows in (data.train, data.inner))
-    learnt = config.epochs * an_epoch + config.finish_epochs * finishing
-    return learnt + looks * judged + (views - 1) * len(data.held_out) + views * len(data.test)
+    learnt = main * an_epoch + finish * finishing + config.pseudo_epochs * (an_epoch + finishing)
+    judged = looks * len(data.held_out) + choosing * len(data.inner) + bool(config.pseudo) * len(data.test)
+    return learnt + judged + (views - 1) * len(data.held_out) + views * len(data.test)
 
 
 def photos_an_epoch(rows: IntArray, persons: IntArray, config: TrainConfig) -> int:

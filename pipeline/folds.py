@@ -50,7 +50,7 @@ def grouped_part(strata: IntArray, persons: StrArray, parts: int, seed: int) -> 
     from sklearn.model_selection import StratifiedGroupKFold
 
     parts = min(parts, len(np.unique(persons)))
-    if np.bincount(strata).max() < parts:
+    if np.unique(strata, return_counts=True)[1].max() < parts:
         strata = np.zeros_like(strata)  # as in `make_folds`
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
     with warnings.catch_warnings():

@@ -10,21 +10,10 @@ import statistics
 from dataclasses import replace
 from typing import Any
 
-from pipeline.errors import ConfigError
 from pipeline.files import write_json
 from pipeline.finish import eval_mean
 from pipeline.plan import Plan
 from pipeline.store import Run
-
-
-def require_eval(plan: Plan) -> None:
-    """Refuse a full fit that nothing could use.
-
-    Raises:
-        ConfigError: There are no eval photos.
-    """
-    if plan.config.full and not plan.data.test_ids:
-        raise ConfigError("--full trains one more network for the eval photos, and this data has none")
 
 
 def full_plan(plan: Plan, run: Run) -> Plan:

@@ -243,11 +243,9 @@ def smallest_micro_batch(order: FoldOrder) -> int:
 def say_epoch(row: Row) -> None:
     """Say how an epoch went, in one line."""
     heads = [key.removesuffix("_macro_f1") for key in row if key.endswith("_macro_f1")]
-    scores = "  ".join(f"{head.replace('_', ' ')} F1 {row[f'{head}_macro_f1']:.3f}" for head in heads)
-    say(
-        f"fold {row['fold']:.0f} epoch {row['epoch']:2.0f}  loss {row['train_loss']:.4f}  {scores}  "
-        f"{row['images_per_second']:.0f} img/s"
-    )
+    scores = [f"{head.replace('_', ' ')} F1 {row[f'{head}_macro_f1']:.3f}" for head in heads]
+    place, loss = f"fold {row['fold']:.0f} epoch {row['epoch']:2.0f}", f"loss {row['train_loss']:.4f}"
+    say("  ".join([place, loss, *scores, f"{row['images_per_second']:.0f} img/s"]))
 
 
 def keep(order: FoldOrder, task: Task, result: FoldResult, processes: int) -> None:

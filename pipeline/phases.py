@@ -1,14 +1,16 @@
-"""The parts of a fold's training: epochs on the same photos under the same rules. N photos."""
+"""The parts of a fold's training: epochs on the same photos under the same rules. N photos, H heads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
 
-from heads.base import IntArray
-from pipeline.config import TrainConfig
+from heads.base import FloatArray, IntArray
+from pipeline.augment import Pixels
+from pipeline.augmentation import Augmentation
 from pipeline.images import PhotoSet
-from pipeline.sampling import Groups, Steps, training_steps
+from pipeline.job import Job
+from pipeline.sampling import Steps, counted, training_steps, weights_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +44,44 @@ class Phase:
         return ends
 
 
-def phase_of(
-    rows: IntArray,
-    photos: PhotoSet,
-    config: TrainConfig,
-    key: tuple[int, ...],
-    *,
-    groups: Groups,
-    epochs: range,
-    first: int,
-) -> Phase:
+def photos_for(job: Job, pixels: Pixels, values: FloatArray, rows: IntArray) -> PhotoSet:
+    """These photos as batches to train on ``rows`` of them: augmented, mixed with one another, weighted.
+
+    Args:
+        job: Heads and settings.
+        pixels: (N, S, S, 3) photos.
+        values: (N, H) values of the heads, NaN = not labelled.
+        rows: Row numbers that are trained on.
+    """
+    config, heads = job.config, job.task.heads
+    augmentation = Augmentation.of(config, job.key, heads, values, train=rows, alike=job.data.alike)
+    return PhotoSet(pixels, values, augmentation, weights=weights_of(heads, values, config))
+
+
+def inner_to_learn(job: Job) -> IntArray:
+    """Row numbers of the inner people's photos that count for any head."""
+    weights = weights_of(job.task.heads, job.data.values, job.config)
+    return job.data.inner[counted(job.data.values, weights)[job.data.inner]]
+
+
+def phase_of(job: Job, rows: IntArray, photos: PhotoSet, *, epochs: range, first: int) -> Phase:
     """Epochs over these rows, each in an order of its own.
 
     Args:
+        job: Heads and settings.
         rows: Row numbers of ``photos``.
         photos: Photos and labels.
-        config: The settings.
-        key: What all randomness belongs to.
-        groups: Of all photos.
         epochs: Numbers of the epochs.
         first: Number of the first step.
     """
-    size = config.batch_size * config.accumulate
+    config = job.config
     steps = training_steps(
         rows,
-        batch_size=size,
+        batch_size=config.batch_size * config.accumulate,
         epochs=epochs,
-        key=key,
+        key=job.key,
         sampler=config.sampler,
-        groups=groups,
+        groups=job.groups(photos),
         drop_last=config.drop_last,
     )
     return Phase(photos, steps, first, epochs)

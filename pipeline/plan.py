@@ -23,6 +23,7 @@ from pipeline.augment import Pixels
 from pipeline.augmentation import check_augmentation
 from pipeline.config import TrainConfig
 from pipeline.engine import choose_device
+from pipeline.errors import ConfigError
 from pipeline.extra import Extra, load_extra
 from pipeline.files import SCHEMA
 from pipeline.fold_data import FoldData, require_photos
@@ -42,7 +43,7 @@ from pipeline.schedules import schedule_settings
 
 SHARED_MEMORY = Path("/dev/shm")  # where workers hand over what they prepared
 # settings that may differ between the folds of one run
-FREE = ("cache", "cache_gib", "checkpoint_every", "device", "note", "workers")
+FREE = ("cache", "cache_gib", "checkpoint_every", "device", "full", "note", "workers")
 ROOMS = (
     "arguments",
     "augment",
@@ -202,6 +203,8 @@ def plan_without_network(heads: Iterable[Head], config: TrainConfig, root: Path,
     extra = load_extra(config.extra, task.heads, data.samples, no_fixes=config.no_fixes)
     task = task_of(heads, config, values)
     require_pseudo(task, config, len(data.test_ids))
+    if config.full and not data.test_ids:
+        raise ConfigError("--full trains one more network for the eval photos, and this data has none")
     plan = Plan(task, config, data, folds, values, device, alike, extra, ranks=ranks)
     none = np.empty((0, 1, 1, 3), dtype=np.uint8)
     for fold in range(config.folds):

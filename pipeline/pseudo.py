@@ -16,12 +16,12 @@ from torch import Tensor
 from heads.base import FloatArray, IntArray
 from heads.task import Task
 from pipeline.augment import Pixels
-from pipeline.augmentation import Augmentation
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.images import Joined, PhotoSet
 from pipeline.job import Job
-from pipeline.sampling import weights_of
+from pipeline.phases import inner_to_learn, photos_for
+from pipeline.progress import say
 from pipeline.state import Tensors
 
 
@@ -66,13 +66,20 @@ def pseudo_labels(task: Task, outputs: Tensor, thresholds: Mapping[str, float], 
     return {"rows": torch.from_numpy(rows), "values": torch.from_numpy(taken[rows])}
 
 
+def sure_of(job: Job, outputs: Tensor) -> Tensors:
+    """What `pseudo_labels` gives for a fold whose network has these (T, K) outputs; says how many photos that are."""
+    found = pseudo_labels(job.task, outputs, job.config.pseudo, job.data.values[job.data.train])
+    taken = len(found["rows"])
+    alone = "" if taken else "; going on with the training photos alone"
+    say(f"fold {job.data.fold}: {taken} of {len(outputs)} eval photos reach a threshold of pseudo{alone}")
+    return found
+
+
 def with_pseudo(job: Job, pseudo: Tensors) -> tuple[PhotoSet, IntArray]:
     """The training photos with the eval photos behind them, and the rows to train on."""
-    data, config = job.data, job.config
+    data = job.data
     test = np.full((len(data.test), data.values.shape[1]), np.nan)
     test[pseudo["rows"].numpy()] = pseudo["values"].numpy()
-    values, alike = np.concatenate([data.values, test]), data.alike
-    rows = np.concatenate([data.train, data.inner, len(data.values) + pseudo["rows"].numpy()])
-    augmentation = Augmentation.of(config, job.key, job.task.heads, values, train=rows, alike=alike)
-    pixels = cast(Pixels, Joined(data.photos, data.test))
-    return PhotoSet(pixels, values, augmentation, weights=weights_of(job.task.heads, values, config)), rows
+    values, pixels = np.concatenate([data.values, test]), cast(Pixels, Joined(data.photos, data.test))
+    rows = np.concatenate([data.train, inner_to_learn(job), len(data.values) + pseudo["rows"].numpy()])
+    return photos_for(job, pixels, values, rows), rows

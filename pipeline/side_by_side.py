@@ -203,7 +203,6 @@ def one_after_another(
                 ranks.same((code_digest(), order))
                 train(order, display.advance, display.skip, stopping, ranks)
             kept(order)
-    ranks.same(None)
 
 
 def side_by_side(

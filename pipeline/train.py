@@ -18,7 +18,7 @@ from pipeline.files import write_json
 from pipeline.findings import many
 from pipeline.finish import finish
 from pipeline.fold import FoldJob
-from pipeline.full import finish_full, full_plan, lacks_full, require_eval
+from pipeline.full import finish_full, full_plan, lacks_full
 from pipeline.images import stacked
 from pipeline.interrupts import Terminated
 from pipeline.ordering import fold_orders
@@ -90,8 +90,11 @@ def train_runs(
                 if fresh:
                     run.clear()
                 lacking.append((plan, run, _lacking(plan, run, only=only)))
-            _train_lacking(lacking, cache, side)
-            _fit_fully([(plan, run) for plan, run, _ in lacking], cache, side, only=only)
+            ranks = wanted[0][0].ranks
+            with ranks.together(wanted[0][0].device):
+                _train_lacking(lacking, cache, side)
+                _fit_fully([(plan, run) for plan, run, _ in lacking], cache, side, only=only)
+                ranks.same(None)  # nothing more for the others
         except (KeyboardInterrupt, Terminated) as stop:
             raise Stopped(
                 f"stopped; {_what_is_kept(wanted)}, "
@@ -126,7 +129,7 @@ def _lacking(plan: Plan, run: Run, *, only: int | None) -> list[int]:
     if run.whole:
         if faults := run.faults(run.info()["files"]):
             raise ArtifactError(f"run {run.name!r}: {faults[0]}; restore it, or train the run again with --fresh")
-        run.drop_parts(range(n_folds))
+        run.drop_parts(range(n_folds + ("full" in run.info())))
         say(f"run {run.name!r} is already finished with these settings; --fresh trains it again")
         return []
     lacking = [fold for fold in range(n_folds) if not _kept(run, fold)]
@@ -134,7 +137,6 @@ def _lacking(plan: Plan, run: Run, *, only: int | None) -> list[int]:
         say(f"{n_folds - len(lacking)} of {n_folds} folds are there already")
     if not lacking:
         finish(plan, run)
-    require_eval(plan)
     return [fold for fold in lacking if only in (None, fold)]
 
 
@@ -225,9 +227,7 @@ def _train_orders(
         made = [fold_orders(plan, cache, held, run, folds, side) for plan, run, folds in wanted if folds]
         orders, total = [order for part, _ in made for order in part], sum(photos for _, photos in made)
         if side.alone:
-            ranks = wanted[0][0].ranks
-            with ranks.together(wanted[0][0].device):
-                one_after_another(orders, total, train_fold, kept, ranks)
+            one_after_another(orders, total, train_fold, kept, wanted[0][0].ranks)
         elif orders:
             failures = side_by_side(orders, total, side, kept)
     if failures:

@@ -31,8 +31,8 @@ from pipeline.fold_data import FoldResult, is_looked_at
 from pipeline.freezing import set_frozen
 from pipeline.images import Batch, PhotoSet, load_steps
 from pipeline.job import Job
-from pipeline.phases import Phase, phase_of
-from pipeline.pseudo import pseudo_labels, with_pseudo
+from pipeline.phases import Phase, inner_to_learn, phase_of, photos_for
+from pipeline.pseudo import sure_of, with_pseudo
 from pipeline.schedules import learning_rate
 from pipeline.state import Progress, Row, Tensors, tensors_of
 
@@ -80,11 +80,11 @@ class Work:
             outputs = self._learn(main)
             outputs = outputs if self._settle(main) else None
         last = main
-        if config.finish_epochs:
+        rows = inner_to_learn(job)
+        if config.finish_epochs and len(rows):  # nobody is held back where but one person may be trained on
             epochs = range(config.epochs, config.epochs + config.finish_epochs)
-            last = phase_of(
-                data.inner, main.photos, config, job.key, groups=job.groups(main.photos), epochs=epochs, first=main.end
-            )
+            photos = photos_for(job, data.photos, data.values, rows)
+            last = phase_of(job, rows, photos, epochs=epochs, first=main.end)
             outputs = self._learn(last)
         if config.pseudo_epochs:
             outputs = self._learn(self._pseudo_phase(last))
@@ -97,7 +97,8 @@ class Work:
         done = phase.steps[: progress.step - phase.first]
         past = [row for row in progress.history if row["epoch"] - 1 in phase.epochs]
         looks = sum(any(name.endswith("val_loss") for name in row) for row in past)
-        job.skip(sum(len(rows) for _, rows in done) + looks * (len(job.data.held_out) + len(job.data.inner)))
+        judged = len(job.data.held_out) + (0 if progress.settled else len(job.data.inner))
+        job.skip(sum(len(rows) for _, rows in done) + looks * judged)
         shares = [(epoch, job.ranks.share(rows)) for epoch, rows in phase.steps[len(done) :]]
         heed = self._heed if job.ranks.size == 1 else lambda: None  # several stop after the same step only
         batches = load_steps(phase.photos, shares, job.workers, pin=job.device.type == "cuda", heed=heed)
@@ -139,9 +140,10 @@ class Work:
         job, progress, config = self.job, self.progress, self.job.config
         row = self._row(phase, epoch)
         outputs, inner = None, None
-        if is_looked_at(epoch, phase.epochs.stop, config) and self._improved(row):
+        if is_looked_at(epoch, phase.epochs.stop, config) and self._improved(row, phase):
             outputs = self._judge(job.data.held_out, f"epoch {epoch + 1} judged")
-            inner = self._judge(job.data.inner, f"epoch {epoch + 1} judged")
+            if not progress.settled:  # later they are learnt from
+                inner = self._judge(job.data.inner, f"epoch {epoch + 1} judged")
         if outputs is not None:
             for head, scores in head_scores(job.task, outputs, job.data.values[job.data.held_out]):
                 row |= {f"{head}_{name}": value for name, value in scores.items()}
@@ -154,10 +156,10 @@ class Work:
             self.kept.after_epoch(self.trainer.network, progress, config)
         return outputs
 
-    def _improved(self, row: Row) -> bool:
-        """Whether the training loss says that a look is worth its time; the last epoch always is."""
+    def _improved(self, row: Row, phase: Phase) -> bool:
+        """Whether the training loss says that a look is worth its time; a phase's last epoch always is."""
         before = [other["train_loss"] for other in self.progress.history]
-        last = row["epoch"] == self.job.config.epochs
+        last = row["epoch"] == phase.epochs.stop
         return last or self.job.config.validate_when == "always" or row["train_loss"] < min(before, default=np.inf)
 
     def _inner_scores(self, outputs: Tensor) -> Row:
@@ -219,13 +221,12 @@ class Work:
 
     def _pseudo_phase(self, before: Phase) -> Phase:
         """Epochs on all that may be trained on and on the eval photos that the network is sure of."""
-        job, config, data = self.job, self.job.config, self.job.data
+        job = self.job
         if not self.kept.pseudo:
-            outputs = self._judge_test()
-            self.kept.pseudo = pseudo_labels(job.task, outputs, config.pseudo, data.values[data.train])
+            self.kept.pseudo = sure_of(job, self._judge_test())
         photos, rows = with_pseudo(job, self.kept.pseudo)
-        epochs = range(before.epochs.stop, before.epochs.stop + config.pseudo_epochs)
-        return phase_of(rows, photos, config, job.key, groups=job.groups(photos), epochs=epochs, first=before.end)
+        epochs = range(before.epochs.stop, before.epochs.stop + job.config.pseudo_epochs)
+        return phase_of(job, rows, photos, epochs=epochs, first=before.end)
 
     def _judge_test(self) -> Tensor:
         data, first = self.job.data, self.job.config.views[0]

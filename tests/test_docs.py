@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import runpy
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import fields
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 
+from heads.age import HEAD as AGE
+from heads.base import HeadError
+from heads.losses import LOSSES, UNSMOOTHED, loss_of
+from heads.objectives import OBJECTIVES
+from heads.recipe import UNKNOWN, Recipe
+from pipeline.augment import AUGMENTATIONS
+from pipeline.cli_train import train_head
 from pipeline.config import TrainConfig
+from pipeline.mixing import MIXINGS
+from pipeline.necks import ACTIVATIONS, INITS, NECK_ARGS, NECKS
+from pipeline.sampling import SAMPLERS
+from pipeline.schedules import SCHEDULE_ARGS, SCHEDULES
+from pipeline.tune.space import read_space
 from tests.conftest import train
 
 ROOT = Path(__file__).parent.parent
+SETTINGS = ROOT / "docs" / "settings.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("artifacts/*.md")])
 PACKAGES = ("heads", "ensemble", "pipeline")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -72,10 +90,77 @@ def test_settings_files_load(file: Path) -> None:
     TrainConfig.load(file)
 
 
-def test_the_readmes_table_names_every_setting_with_its_default() -> None:
-    cells = [line.split("|") for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
-    defaults = {name: row[3].strip() for row in cells if len(row) == 6 for name in re.findall(r"`(\w+)`", row[1])}
+def table_rows(page: Path, n: int) -> list[list[str]]:
+    """The cells of all rows of ``n`` cells that begin with code."""
+    rows = [line.split("|")[1:-1] for line in page.read_text().splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in row] for row in rows if len(row) == n]
+
+
+def name_in(cell: str) -> str:
+    """The setting in a first cell, where its flag may stand beside it."""
+    return cell.split("`")[1]
+
+
+def test_the_page_of_settings_names_every_one_with_its_default() -> None:
+    defaults = {name_in(row[0]): row[1] for row in table_rows(SETTINGS, 5)}
     assert defaults == {item.name: f"`{toml(getattr(TrainConfig(), item.name))}`" for item in fields(TrainConfig)}
+
+
+def test_the_readmes_short_table_tells_the_defaults() -> None:
+    rows = table_rows(ROOT / "README.md", 4)
+    defaults = {name_in(row[0]): row[2] for row in rows if name_in(row[0]) in TrainConfig().as_dict()}
+    assert len(defaults) == 10
+    assert defaults == {name: f"`{toml(getattr(TrainConfig(), name))}`" for name in defaults}
+
+
+@pytest.mark.parametrize("row", table_rows(SETTINGS, 5), ids=lambda row: name_in(row[0]))
+def test_each_setting_has_an_example_that_loads_and_the_flag_that_there_is(row: list[str]) -> None:
+    example = tomllib.loads("\n".join(row[4].split("`")[1::2]))
+    assert name_in(row[0]) in example
+    assert TrainConfig.load(None, example) != TrainConfig()
+    flag = f"`--{name_in(row[0]).replace('_', '-')}`"
+    assert (flag in row[0]) == (name_in(row[0]) in inspect.signature(train_head).parameters)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/settings.md", "docs/walkthrough.md"])
+def test_the_settings_files_that_are_shown_load(page: str, tmp_path: Path) -> None:
+    shown = re.findall(r"^```toml\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    assert shown
+    for text in shown:
+        file = tmp_path / "shown.toml"
+        file.write_text(text)
+        if "[space." in text:
+            assert read_space(file, TrainConfig(mixing="cutmix"))
+        else:
+            assert TrainConfig.load(file, heads=["age"]) != TrainConfig()
+
+
+def takes(refuse: Callable[[], object]) -> list[str]:
+    """The arguments that the refusal of an unknown one names."""
+    with pytest.raises(HeadError) as refused:
+        refuse()
+    known = str(refused.value).split("it takes: ")[1]
+    return [] if known == "none" else known.split(", ")
+
+
+def test_the_page_of_settings_knows_all_names_and_their_arguments() -> None:
+    wrong = Recipe(objective_args={"?": 1})
+    known: dict[str, dict[str, list[str]]] = {
+        "loss": {name: takes(partial(LOSSES[name], {"?": 1}, torch.ones(3), 0.0)) for name in LOSSES},
+        "objective": {name: takes(partial(OBJECTIVES[name], AGE, wrong, UNKNOWN)) for name in OBJECTIVES},
+        "sampler": {name: [] for name in SAMPLERS},
+        "recipe": {name: [] for name in AUGMENTATIONS},
+        "mixing": {name: [] for name in MIXINGS},
+        "neck": {name: [*NECK_ARGS[name]] for name in NECKS},
+        "schedule": {name: [*SCHEDULE_ARGS.get(name, ())] for name in SCHEDULES},
+    }
+    lines = SETTINGS.read_text().splitlines()
+    assert set(INITS) <= set(re.findall(r"`([\w-]+)`", next(line for line in lines if line.startswith("| `init`"))))
+    for kind, names in known.items():
+        start = next(i for i, line in enumerate(lines) if line.startswith(f"| {kind} |")) + 2
+        rows = [line.split("|") for line in takewhile(lambda line: line.startswith("|"), lines[start:])]
+        told = {name_in(row[1]): re.findall(r"`(\w+)`", row[2]) for row in rows}
+        assert {name: [arg for arg in args if arg not in ACTIVATIONS] for name, args in told.items()} == names
 
 
 def toml(value: object) -> str:
@@ -95,16 +180,15 @@ def test_the_recipes_run_and_what_they_add_is_used(data: Path, tmp_path: Path, m
     from ensemble.priors import ESTIMATORS
     from ensemble.voting import VOTERS
     from ensemble.weights import WEIGHT_RULES
-    from heads.objectives import OBJECTIVES
     from heads.registry import HEADS
-    from pipeline.augment import AUGMENTATIONS
     from pipeline.images import VIEWS
     from pipeline.layouts import LAYOUTS
     from pipeline.report.oof import make_report
     from pipeline.store import Run
 
-    tables: list[dict[str, Any]] = [HEADS, OBJECTIVES, VOTERS, WEIGHT_RULES]
-    tables += [CALIBRATIONS, ESTIMATORS, JOINT_RULES, DECODERS, LAYOUTS, AUGMENTATIONS, VIEWS]
+    tables: list[dict[str, Any]] = [HEADS, OBJECTIVES, LOSSES, UNSMOOTHED, SAMPLERS, AUGMENTATIONS, MIXINGS]
+    tables += [SCHEDULES, SCHEDULE_ARGS, NECKS, NECK_ARGS, VOTERS, WEIGHT_RULES]
+    tables += [CALIBRATIONS, ESTIMATORS, JOINT_RULES, DECODERS, LAYOUTS, VIEWS]
     before = [dict(table) for table in tables]
     monkeypatch.setattr(pipeline.rules, "VIEW_NAMES", pipeline.rules.VIEW_NAMES)
     monkeypatch.chdir(tmp_path)
@@ -113,12 +197,17 @@ def test_the_recipes_run_and_what_they_add_is_used(data: Path, tmp_path: Path, m
             stack.enter_context(patch.dict(table))  # puts the old entries back
         exec(compile(blocks(ROOT / "docs" / "extending.md", "python"), "docs/extending.md", "exec"), {})
         added = [sorted(table.keys() - old.keys()) for table, old in zip(tables, before, strict=True)]
-        names = "senior focal geometric best shrunk bbse-both tempered balanced names erase brighter"
+        names = "senior focal generalised generalised people erase lower inverse inverse layernorm layernorm"
+        names += " geometric best shrunk bbse-both tempered balanced names brighter"
         assert added == [[name] for name in names.split()]
         views = ["identity", "hflip", "brighter"]
-        folder = train(data, tmp_path, "senior", objective="focal", augment="erase", views=views)
+        craft = {"augment": "erase", "sampler": "people", "mixing": "lower", "schedule": "inverse", "neck": "layernorm"}
+        folder = train(data, tmp_path, "senior", objective="focal", views=views, **craft)
         (report,) = make_report([Run(folder)]).heads
         assert (report.head, report.objective, list(report.classes)) == ("senior", "focal", ["below", "senior"])
+        logits, targets = torch.eye(3), torch.tensor([0, 1, 0])
+        loss = loss_of(Recipe(loss="generalised", loss_args={"q": 1}), torch.ones(3)).loss(logits, targets, 0.0)
+        torch.testing.assert_close(loss, 1 - logits.softmax(dim=1)[range(3), targets])
         members = np.random.default_rng(0).dirichlet(np.ones(3), size=(4, 50))
         weights = WEIGHT_RULES["best"](members, members[2].argmax(axis=1))
         np.testing.assert_allclose(VOTERS["geometric"](members, weights), members[2])
