@@ -164,7 +164,8 @@ def check(run: Run, store: Store, values: np.ndarray[Any, Any]) -> None:
             assert len(set(kept.ids.tolist())) == len(kept.ids) == np.isfinite(values[:, index]).sum()
             assert np.isfinite(kept.probs).all()
             assert np.allclose(kept.probs.sum(axis=1), 1)
-        for mix in info["mix"][head].values():
+        mixes = info["mix"][head]
+        for mix in (mixes["photos"], mixes["trained"]):
             assert np.isclose(np.sum(mix), 1)
             assert np.min(mix) > 0, info["mix"]
     oof.make_report([run])

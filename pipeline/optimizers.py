@@ -19,6 +19,7 @@ from pipeline.freezing import ABOVE, layers_of
 
 # settings of their own, or not for users
 OWN = {"params", "lr", "weight_decay", "self", "kwargs", "foreach", "fused", "capturable", "differentiable", "maximize"}
+ONLY_CUDA = ("bnb", "fused")  # timm's names of optimisers whose steps a CPU cannot take
 Group = dict[str, Any]
 TIMM: Any = timm.optim  # whose annotations and exports are incomplete
 
@@ -72,13 +73,24 @@ def _by_shape(parameters: list[nn.Parameter], config: TrainConfig, entries: Grou
 
 
 def try_optimizer(config: TrainConfig) -> None:
-    """Make the optimiser once, for a layer that nobody needs.
+    """Make the optimiser and take a step, for a layer that nobody needs.
 
     Raises:
-        ConfigError: It is unknown, or its arguments are wrong.
+        ConfigError: It is unknown, or its arguments are wrong; of some it shows in a step only.
     """
     parameters = nn.ParameterList([torch.zeros(2, 2), torch.zeros(2)])
-    make_optimizer(parameters, replace(config, layer_decay=1.0))
+    optimizer = make_optimizer(parameters, replace(config, layer_decay=1.0))
+    if config.optimizer.startswith(ONLY_CUDA):
+        return
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    try:
+        optimizer.step()
+    except Exception as error:  # each optimiser has its own way to fail
+        raise ConfigError(
+            f"optimizer {config.optimizer!r} cannot take a step with optimizer_args = {config.optimizer_args}: "
+            f"{(str(error).splitlines() or [type(error).__name__])[0]}"
+        ) from error
 
 
 def _require_arguments(config: TrainConfig) -> None:

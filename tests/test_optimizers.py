@@ -211,3 +211,8 @@ def test_a_step_of_every_kind_is_finite() -> None:
     for settings in ({"sam": 0.05, "clip": 1.0}, {"layer_decay": 0.8}, {"freeze": -1, "sam": 0.1}):
         _, loss = trained(steps=2, **settings)
         assert math.isfinite(loss)
+
+
+def test_an_argument_that_only_a_step_minds_is_refused_before_the_training() -> None:
+    with pytest.raises(ConfigError, match="adafactor' cannot take a step with optimizer_args"):
+        try_optimizer(TrainConfig(optimizer="adafactor", optimizer_args={"decay_rate": "x"}))
