@@ -77,7 +77,9 @@ def leftovers(line: Line, name: str) -> list[str]:
     return [file.name for file in found if file.exists() and file.name != ".mask.lock"]
 
 
-@pytest.mark.parametrize("workers", [0, 2, 4])
+@pytest.mark.parametrize(
+    "workers", [pytest.param(0, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(line: Line, workers: int) -> None:
     rng, name = random.Random(workers), f"random{workers}"
     ends = [line.train(name, "--workers", workers, at=60)]  # one kill at least, whatever the load does to the others

@@ -221,6 +221,7 @@ def test_no_point_of_a_fine_grid_beats_the_best_shift(seed: int, group: int) -> 
     assert reached >= max(rows._replace(scores=rows.scores + at * lifted).macro_f1() for at in grid) - 1e-12
 
 
+@pytest.mark.slow
 def test_head_biases_gain_most_of_what_a_grid_over_all_of_them_gains() -> None:
     grid = np.linspace(-2, 2, 17)
     every = np.array(list(itertools.product([0.0], grid, [0.0], grid, grid))) @ groups((2, 3))

@@ -269,6 +269,7 @@ def test_what_a_killed_command_moved_away_comes_back(artifacts: Path, cli: Cli) 
     assert contents(root / "moved") == former
 
 
+@pytest.mark.slow
 def test_the_story_of_many_members_with_long_names_fits_80_columns(copy: Path, cli: Cli) -> None:
     for number in range(14):
         run = copy / "runs" / f"a-very-long-name-of-a-run-of-both-mask-and-age-{number:050}"

@@ -194,7 +194,7 @@ def test_no_more_workers_begin_than_shared_memory_has_room_for(
     config = TrainConfig(weights="none", batch_size=32, image_size=32)
     assert [fitting_workers(config, workers) for workers in (0, 1, 2, 64)] == [0, 1, 1, 1]
     monkeypatch.undo()
-    monkeypatch.setattr("pipeline.train.fitting_workers", lambda config, workers: 0)
+    monkeypatch.setattr("pipeline.ordering.fitting_workers", lambda config, workers: 0)
     train(data, tmp_path, "mask", workers=2)
     assert "shared memory (/dev/shm) has room for 0 workers, not for 2" in capsys.readouterr().out
 

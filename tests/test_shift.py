@@ -122,6 +122,7 @@ def test_an_estimator_that_does_not_exist_is_named_with_those_that_do() -> None:
         judge(*case(0, TRAINED), estimator="bbse")
 
 
+@pytest.mark.slow
 def test_the_region_covers_the_truth_about_as_often_as_it_says() -> None:
     """With the errors of a person's photos shared; rows drawn alone would cover far less."""
     covered = 0

@@ -264,6 +264,7 @@ def test_calibration_of_a_fold_does_not_look_at_it() -> None:
     assert (honest[folds != 1] != told[folds != 1]).any()
 
 
+@pytest.mark.slow
 def test_a_second_run_adds_only_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "rows.csv"
     given = argparse.Namespace(people=20, members=1, seeds=2, steps=list(ways.WAYS))

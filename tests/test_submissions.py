@@ -254,6 +254,7 @@ def test_ids_that_look_like_commands_stay_exact_in_files_and_harmless_on_the_scr
     assert json.loads(cli("submission", "diff", *files[:2], "--json")[1])["changed_ids"][:2] == ids[:2]
 
 
+@pytest.mark.slow
 def test_12600_rows_are_voted_over_in_under_a_second(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ids = [f"{number:040x}.jpg" for number in np.random.default_rng(0).permutation(12_600)]
