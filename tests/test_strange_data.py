@@ -47,7 +47,14 @@ STRANGE_TABLES: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize(("content", "message"), STRANGE_TABLES.values(), ids=STRANGE_TABLES)
+LARGE = ("a million rows", "memory")  # take seconds each
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [pytest.param(*case, marks=pytest.mark.slow if name in LARGE else ()) for name, case in STRANGE_TABLES.items()],
+    ids=STRANGE_TABLES,
+)
 def test_a_strange_table_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(LayoutError, match=f"t.csv: .*{message}") as caught:
