@@ -20,7 +20,7 @@ def draw(study: optuna.Study, file: Path) -> str:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return "no plot: it needs matplotlib; pip install matplotlib"
+        return "no plot: it needs matplotlib; pip install 'headfold[plots]'"
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
