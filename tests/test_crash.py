@@ -147,7 +147,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(line: Line) -> 
     assert line.result("damaged") == line.bytes
 
 
-@pytest.mark.parametrize("suffix", ["npz", "safetensors", "json"])
+@pytest.mark.parametrize("suffix", [pytest.param("npz", marks=pytest.mark.slow), "safetensors", "json"])
 def test_a_damaged_fold_is_told_and_trained_again(line: Line, suffix: str) -> None:
     name = f"fold-{suffix}"
     assert line.train(name, "--fold", 0).code == 0

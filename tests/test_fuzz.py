@@ -47,6 +47,7 @@ def test_damaged_files_are_read_or_refused(kind: str, formats: dict[str, list[Ta
     assert found["success"], "nothing but refusals: the damage never reaches what lies deep"
 
 
+@pytest.mark.slow
 def test_a_run_with_a_folder_or_nothing_in_the_place_of_a_file_is_read_or_refused(
     formats: dict[str, list[Target]],
 ) -> None:

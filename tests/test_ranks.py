@@ -100,6 +100,7 @@ def line(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Line:
     return Line(one, Run(root / "two" / "runs" / "mask"), output, json.loads(verdicts.splitlines()[-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS)
 def test_three_processes_keep_the_law(line: Line, law: str) -> None:
     assert line.laws.keys() == set(LAWS)
@@ -135,10 +136,12 @@ def require_close(one: Run, two: Run) -> None:
             np.testing.assert_allclose(others[name], weights[name], rtol=1e-3, atol=2e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(line: Line) -> None:
     require_close(line.one, line.two)
 
 
+@pytest.mark.slow
 def test_only_the_first_process_writes_and_speaks(line: Line) -> None:
     names = [sorted(file.name for file in run.folder.iterdir()) for run in (line.one, line.two)]
     assert names[0] == names[1]
