@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.recipes import FILE, Cookbook, Recipe
 from ensemble.bootstrap import gain
+from ensemble.logs import log
 from ensemble.metrics import macro_f1
 from heads.base import FloatArray, IntArray, StrArray
 from heads.registry import head_named
@@ -32,7 +33,6 @@ from pipeline.train import train_runs
 
 HEADS = ("age", "gender")
 BASE = "base-age"
-FLOOR = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Seen:
     @property
     def losses(self) -> FloatArray:
         """(N,) log-loss of each photo."""
-        return -np.log(np.clip(self.probs[np.arange(len(self.targets)), self.targets], FLOOR, 1))
+        return -log(self.probs[np.arange(len(self.targets)), self.targets])
 
 
 def look(plan: Plan, store: Store, name: str, folds: Sequence[int]) -> tuple[dict[str, Seen], float]:

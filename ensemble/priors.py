@@ -44,6 +44,19 @@ def corrected(probs: Array, ratio: Array) -> Array:
     return made
 
 
+def undone(probs: Array, *, trained: Array, photos: Array) -> Array:
+    """(..., C) probabilities with the mix that a sampler or loss pretended taken back to that of the photos.
+
+    Args:
+        probs: (..., C) of a network that was trained under another mix.
+        trained: (C,) the mix that they are under.
+        photos: (C,) that of the photos; where both are equal, nothing changes.
+    """
+    if np.allclose(trained, photos, rtol=0, atol=1e-6):
+        return probs
+    return corrected(probs, np.divide(photos, trained, out=np.zeros_like(photos), where=trained > 0))
+
+
 def bbse_soft(probs: Array, targets: Indices, unlabelled: Array) -> Array:
     """(C,) the mix under which mean probabilities of each class add up to those seen: Lipton et al. 2018.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from ensemble.combine import average_views
 from ensemble.metrics import accuracy, macro_f1
 from ensemble.predictions import Predictions
-from ensemble.priors import mix_of
+from ensemble.priors import mix_of, undone
 from heads.base import FloatArray, Head
 from pipeline.errors import ArtifactError
 from pipeline.files import Arrays, write_csv, write_json
@@ -66,7 +67,9 @@ def _join(plan: Plan, run: Run, index: int, parts: Sequence[Arrays], facts: Fact
         run.save_predictions(head.name, "oof", view, oof)
         if plan.data.test_ids:
             run.save_predictions(head.name, "test", view, eval_mean(plan, head, view, parts))
-    return _scores(head, average_views(list(views.values())), facts)
+    mix = {name: np.asarray(shares) for name, shares in _mix(plan, index).items()}
+    judged = [replace(oof, probs=undone(oof.probs, **mix)) for oof in views.values()]  # as reports and votes take them
+    return _scores(head, average_views(judged), facts)
 
 
 def _is_lasting(name: str) -> bool:

@@ -5,7 +5,6 @@ N photos, T eval photos, H heads, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pipeline.averages import Kept
@@ -23,8 +22,6 @@ from pipeline.network import build_network
 from pipeline.phases import Phase, phase_of, photos_for
 from pipeline.state import Progress, restore
 from pipeline.work import Work
-
-Report = Callable[[int, str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy as np
 from ensemble.combine import average, marginal_of
 from ensemble.members import Member
 from ensemble.predictions import Predictions, are_distributions
-from ensemble.priors import corrected
+from ensemble.priors import undone
 from heads.base import Head, StrArray
 from heads.registry import JOINT
 from pipeline.errors import ArtifactError, LayoutError
@@ -90,17 +90,11 @@ def _whole_member(run: Run, info: RunInfo, head: str, part: str, view: str, know
 
 
 def _undone(member: Member, info: RunInfo, head: str) -> Member:
-    """The member with the class mix that its sampler or loss pretended taken back to that of the photos.
-
-    A network that is trained under another mix gives probabilities under that mix; multiplied by the ratio of the two
-    they are of the photos again (`ensemble.priors.corrected`).
-    """
-    mix = info.get("mix", {}).get(head)
-    if mix is None or np.allclose(mix["trained"], mix["photos"], rtol=0, atol=1e-6):
+    """The member with the class mix that its sampler or loss pretended taken back to that of the photos."""
+    if (mix := info.get("mix", {}).get(head)) is None:
         return member
     trained, photos = (np.asarray(mix[name], dtype=np.float64) for name in ("trained", "photos"))
-    ratio = np.divide(photos, trained, out=np.zeros_like(photos), where=trained > 0)
-    return replace(member, read=lambda rows: corrected(member.read(rows), ratio))
+    return replace(member, read=lambda rows: undone(member.read(rows), trained=trained, photos=photos))
 
 
 def _kept_member(run: Run, head: str, part: str, view: str, known: dict[str, Member]) -> Member:

@@ -13,6 +13,7 @@ import numpy as np
 from ensemble.combine import average_views
 from ensemble.metrics import macro_f1
 from ensemble.predictions import EnsembleError
+from ensemble.priors import undone
 from heads.base import FloatArray, HeadError, IntArray
 from heads.registry import head_named
 from pipeline.config import TrainConfig
@@ -133,7 +134,11 @@ def _people(run: Run, info: RunInfo) -> Iterator[Finding]:
 def _scores(run: Run, info: RunInfo) -> Iterator[Finding]:
     """Whether the predictions give the scores of ``run.json``."""
     for head, classes in info["classes"].items():
-        oof = average_views([run.load_predictions(head, "oof", view) for view in info["config"]["views"]])
+        views = [run.load_predictions(head, "oof", view) for view in info["config"]["views"]]
+        if mix := info.get("mix", {}).get(head):
+            trained, photos = np.asarray(mix["trained"]), np.asarray(mix["photos"])
+            views = [replace(view, probs=undone(view.probs, trained=trained, photos=photos)) for view in views]
+        oof = average_views(views)
         found, told = macro_f1(oof.targets, oof.labels, len(classes)), info["scores"][head]["macro_f1"]
         if oof.classes != tuple(classes) or abs(found - told) > 1e-9:
             yield error(f"{head}: the predictions give macro F1 {found:.4f}, run.json says {told:.4f}", AGAIN)

@@ -316,3 +316,16 @@ def test_a_damaged_cache_of_photos_is_read_again_and_leftovers_are_swept(
     assert capsys.readouterr().out.count(told) == len(caches) == 2
     assert not list((tmp_path / "cache").glob("*.left"))
     assert run_files(tmp_path / "runs" / "again") == run_files(artifacts / "runs" / "mask")
+
+
+def test_a_run_that_saw_another_mix_tells_the_score_that_reports_and_votes_see(data: Path, tmp_path: Path) -> None:
+    from pipeline.report.oof import make_report
+    from pipeline.store import Run, Store
+    from pipeline.verify import verify_runs
+
+    run = Run(train(data, tmp_path, "mask", sampler="balanced", epochs=2))
+    mix = run.info()["mix"]["mask"]
+    assert not np.allclose(mix["trained"], mix["photos"])
+    (head,) = make_report([run]).heads
+    assert run.info()["scores"]["mask"]["macro_f1"] == pytest.approx(head.macro_f1)
+    assert verify_runs(Store(tmp_path), ["mask"], data).ok
