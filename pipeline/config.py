@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, hint
 from pipeline.reading import read_limited
 from pipeline.rules import AGREEMENTS, RULES
 
@@ -211,9 +210,8 @@ class TrainConfig:
         settings |= {key: value for key, value in (overrides or {}).items() if value is not None}
         known = [item.name for item in dataclasses.fields(cls)]
         for key in sorted(settings.keys() - set(known)):
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"settings are: {', '.join(known)}"
-            raise ConfigError(f"unknown setting {key!r} in {file or 'the command'}; {hint}")
+            nearest = hint(key, known, f"settings are: {', '.join(known)}")
+            raise ConfigError(f"unknown setting {key!r} in {file or 'the command'}; {nearest}")
         return cls(**settings)
 
     def as_dict(self) -> dict[str, Any]:

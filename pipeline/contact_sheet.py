@@ -5,7 +5,6 @@ N photos, H heads, R photos shown, E epochs shown, S side of the network's input
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from pipeline.augmentation import Augmentation
 from pipeline.canvas import squared, write
 from pipeline.config import TrainConfig
 from pipeline.drawing import encode_photo
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, hint
 from pipeline.files import write_bytes
 from pipeline.images import PhotoSet, stable_number, stacked
 from pipeline.layouts import load_dataset
@@ -111,9 +110,8 @@ def show_person(plan: Plan, person: str, most: int) -> Shown:
     rows = labelled[samples.persons[labelled] == who][:most]
     if not len(rows):
         known = np.unique(samples.persons[labelled]).tolist()
-        near = difflib.get_close_matches(who, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"a person is, for example, {known[0]!r}"
-        raise ConfigError(f"no labelled photo of {who!r}; {hint}")
+        nearest = hint(who, known, f"a person is, for example, {known[0]!r}")
+        raise ConfigError(f"no labelled photo of {who!r}; {nearest}")
     fold = int(plan.folds[rows[0]] == 0)
     unread = cast(Pixels, Unread(samples.paths + plan.extra.samples.paths, size))
     data = fold_data(plan, fold, unread, cast(Pixels, Unread((), size)))

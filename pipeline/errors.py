@@ -13,6 +13,15 @@ PipelineError
 this one.
 """
 
+import difflib
+from collections.abc import Iterable
+
+
+def hint(name: str, known: Iterable[str], otherwise: str) -> str:
+    """What to say after an unknown name: the nearest of those that are known, or else what is given."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise
+
 
 class PipelineError(Exception):
     """The root of every error here."""

@@ -5,7 +5,6 @@ N photos, H heads, S side of the network's input in pixels.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from heads.registry import LABELS
 from pipeline.arguments import Argument, Arguments, between, filled
 from pipeline.augment import Pixels
 from pipeline.config import TrainConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, hint
 
 BoolArray = npt.NDArray[np.bool_]
 # a photo, its partner, alpha and randomness -> the mixed photo, and the share of the first in it, 0 to 1
@@ -197,9 +196,8 @@ def of_class(heads: Sequence[Head], values: FloatArray, name: str, what: str) ->
     found = [labels == classes.index(name) for classes, labels in _labels(heads, values) if name in classes]
     if not found:
         known = list(dict.fromkeys(one for classes, _ in _labels(heads, values) for one in classes))
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"classes are: {', '.join(known)}"
-        raise ConfigError(f"{what} names the class {name!r}, which no head of this run has; {hint}")
+        nearest = hint(name, known, f"classes are: {', '.join(known)}")
+        raise ConfigError(f"{what} names the class {name!r}, which no head of this run has; {nearest}")
     return np.asarray(np.any(found, axis=0), dtype=np.bool_)
 
 

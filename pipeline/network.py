@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import zipfile
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import TrainConfig
-from pipeline.errors import ConfigError, NetworkError
+from pipeline.errors import ConfigError, NetworkError, hint
 from pipeline.freezing import frozen_names, layers_of
 from pipeline.necks import build_neck
 
@@ -125,9 +124,8 @@ def require_backbone(name: str) -> None:
     """
     if timm.is_model(name):
         return
-    near = difflib.get_close_matches(name, timm.list_models(), n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them"
-    raise NetworkError(f"unknown backbone {name!r}; {hint}")
+    nearest = hint(name, timm.list_models(), "timm.list_models() lists them")
+    raise NetworkError(f"unknown backbone {name!r}; {nearest}")
 
 
 def imagenet_source(name: str) -> Any:

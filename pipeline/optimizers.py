@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import TrainConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, hint
 from pipeline.freezing import ABOVE, layers_of
 
 # settings of their own, or not for users
@@ -101,9 +100,8 @@ def _require_arguments(config: TrainConfig) -> None:
     """
     known = TIMM.list_optimizers()
     if config.optimizer not in known:
-        near = difflib.get_close_matches(config.optimizer, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
-        raise ConfigError(f"unknown optimizer {config.optimizer!r}; {hint}")
+        nearest = hint(config.optimizer, known, f"there are: {', '.join(known)}")
+        raise ConfigError(f"unknown optimizer {config.optimizer!r}; {nearest}")
     if TIMM.get_optimizer_info(config.optimizer).second_order:
         raise ConfigError(f"optimizer {config.optimizer!r} needs second derivatives, which are not computed here")
     kind = TIMM.get_optimizer_class(config.optimizer, bind_defaults=False)

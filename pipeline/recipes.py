@@ -5,7 +5,6 @@ S side of the network's input in pixels.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ import cv2
 import numpy as np
 
 from pipeline.augment import Augment, Composed, Pixels
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, hint
 
 Table = Mapping[str, Any]
 GROUPS = ("OneOf", "RandomOrder", "Sequential", "SomeOf")  # transforms of transforms
@@ -88,9 +87,8 @@ def _made(table: Table, size: int) -> Any:
     if name in REFUSED:
         raise ConfigError(f"transforms: {name} needs more than one photo, or gives none back; leave it out")
     if name not in (known := names()):
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are, for example, {', '.join(known[::8])}"
-        raise ConfigError(f"transforms: unknown name {name!r}; {hint}")
+        nearest = hint(name, known, f"there are, for example, {', '.join(known[::8])}")
+        raise ConfigError(f"transforms: unknown name {name!r}; {nearest}")
     if name == "RandomResizedCrop":
         arguments = {"size": (size, size)} | arguments
     made = _built(getattr(A, name), arguments)
@@ -123,9 +121,8 @@ def _built(kind: Callable[..., Any], arguments: Table) -> Any:
     known = [one for one in inspect.signature(kind.__init__).parameters if one not in ("self", "transforms")]
     for argument in arguments:
         if argument not in known and argument != "transforms":
-            near = difflib.get_close_matches(argument, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it takes: {', '.join(known)}"
-            raise ConfigError(f"transforms: {name} takes no argument {argument!r}; {hint}")
+            nearest = hint(argument, known, f"it takes: {', '.join(known)}")
+            raise ConfigError(f"transforms: {name} takes no argument {argument!r}; {nearest}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice to take another transform

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import TrainConfig, _read_toml
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, hint
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -138,10 +137,8 @@ def _default_of(name: str) -> Any:
     top, dot, _ = name.partition(".")
     defaults = TrainConfig().as_dict()
     if top not in defaults:
-        near = difflib.get_close_matches(top, defaults, n=1)
-        raise ConfigError(
-            f"unknown setting {top!r} in [space.{name}]" + (f"; did you mean {near[0]!r}?" if near else "")
-        )
+        nearest = hint(top, defaults, "docs/settings.md lists them")
+        raise ConfigError(f"unknown setting {top!r} in [space.{name}]; {nearest}")
     if top in FIXED:
         raise ConfigError(f"{top} cannot be searched: trials would not be comparable; leave it out")
     if dot and not isinstance(defaults[top], dict):
