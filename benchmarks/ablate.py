@@ -25,6 +25,7 @@ from heads.registry import head_named
 from pipeline.config import TrainConfig, assigned
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.files import SCHEMA, read_json, write_json
+from pipeline.members import predicts
 from pipeline.plan import FREE, code_digest, make_plan, weights_digest
 from pipeline.pools import Side
 from pipeline.progress import say
@@ -32,7 +33,7 @@ from pipeline.store import Run, Store
 from pipeline.train import train_runs
 
 MOST_SEEDS = 20
-BASE = "base-"  # and a head: what its recipes are compared with
+BASE = "base"  # what all recipes are compared with
 HEADER = (
     "| recipe | other than base | seeds | macro F1 | 95 % | gain, 95 % | 18 classes | 95 % | gain, 95 % | minutes | "
     "verdict |\n|---|---|---|---|---|---|---|---|---|---|---|"
@@ -87,9 +88,8 @@ class Bench:
     def lines(self, recipe: Recipe, seeds: int = MOST_SEEDS) -> list[Line]:
         """The lines of the table that its finished runs give."""
         found = self.finished(recipe)[:seeds]
-        book = self.book.recipes
-        base = {part: self.finished(book[BASE + part]) for part in PARTS if BASE + part in book}
-        known = {part: runs for part, runs in base.items() if runs}
+        base = self.finished(self.book.recipes[BASE])
+        known = {part: base for part in PARTS if base and predicts(base[0][1], part)}
         return score_runs(recipe.name, found, known, bag=recipe.bag) if found else []
 
 
@@ -127,7 +127,7 @@ def _row(recipe: Recipe, line: Line) -> str:
     other = (
         recipe.differs + (f"; {line.way}" if line.way == UNDONE else "") + (f"; {recipe.note}" if recipe.note else "")
     )
-    base = recipe.name.startswith(BASE)
+    base = recipe.name == BASE
     cells = [name, other, str(line.seeds), *_cells(line.score, base=base), *_cells(line.joint, base=base)]
     return f"| {' | '.join([*cells, f'{line.minutes:.1f}', recipe.verdict])} |"
 

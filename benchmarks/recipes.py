@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from heads.registry import head_named
+from heads.registry import JOINT, head_named
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
 
@@ -45,15 +45,15 @@ class Recipe:
         """The recipe of a table in the file.
 
         Raises:
-            ConfigError: It has a key that is unknown, or no heads.
+            ConfigError: It has a key that is unknown.
         """
         given = dict(table)
-        heads = tuple(given.pop("heads", [given.pop("head")] if "head" in given else []))
+        heads = tuple(
+            given.pop("heads", [given.pop("head")] if "head" in given else [part.name for part in JOINT.parts])
+        )
         known = {item.name for item in fields(cls)} - {"name", "heads"}
         if unknown := sorted(given.keys() - known):
             raise ConfigError(f"recipe {name!r}: unknown key {unknown[0]!r}; keys are head, heads, {', '.join(known)}")
-        if not heads:
-            raise ConfigError(f"recipe {name!r} names no head; add head = 'age'")
         for head in heads:
             head_named(head)
         return cls(name, heads, **given)

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -29,6 +30,11 @@ SCHEMA = 1
 MOST_JSON = 16 * 2**20
 MOST_ARRAYS = 512 * 2**20
 Arrays = dict[str, npt.NDArray[Any]]
+# NumPy's own reader goes through Python's `ast`, which on 3.11 fails now and then where threads use it side by side
+HEADER = re.compile(
+    rb"\{'descr': '(?P<descr>[<>|]?[A-Za-z]\d{1,9})', 'fortran_order': (?P<fortran>True|False),"
+    rb" 'shape': \((?P<shape>|\d{1,19},|\d{1,19}(?:, \d{1,19})+)\), \} *\n"
+)
 
 
 @contextlib.contextmanager
@@ -216,9 +222,13 @@ def read_header(stream: IO[bytes], item: zipfile.ZipInfo) -> tuple[tuple[int, ..
     """
     if np.lib.format.read_magic(stream) != (1, 0):
         raise ValueError(f"{item.filename} has a header of another version")
+    text = stream.read(int.from_bytes(stream.read(2), "little"))
+    if (found := HEADER.fullmatch(text)) is None:
+        raise ValueError(f"{item.filename} has a header that NumPy does not write for text and numbers")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a header that must be guessed at is a damaged one
-        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        warnings.simplefilter("error")
+        dtype = np.dtype(found["descr"].decode("ascii"))
+    shape, is_fortran = tuple(int(n) for n in found["shape"].split(b",") if n), found["fortran"] == b"True"
     if dtype.kind not in "Ufiub" or not dtype.itemsize or dtype.shape or min(shape, default=0) < 0:
         raise ValueError(f"{item.filename} claims to hold {dtype} in shape {shape}")
     if math.prod(shape) * dtype.itemsize != (size := item.file_size - stream.tell()):
