@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--sweep", action="store_true", help="several numbers of members and rows")
     parser.add_argument("--csv", type=Path)
-    parser.add_argument("--plot", type=Path, help="needs matplotlib: pip install '.[benchmark]'")
+    parser.add_argument("--plot", type=Path)
     parser.add_argument("--keep", action="store_true", help="leave the folder there")
     given = parser.parse_args()
     sizes = SWEEP if given.sweep else [(given.members, given.rows)]

@@ -162,17 +162,11 @@ def _follow(job: FoldJob, steps: int) -> Range:
 
 
 def write_plot(found: Range, file: Path) -> None:
-    """Draw loss over rate into ``file``, and write what is drawn as CSV beside it.
+    """Draw loss over rate into ``file``, and write what is drawn as CSV beside it."""
+    from matplotlib.figure import Figure
 
-    Raises:
-        ConfigError: matplotlib is not installed; the CSV is there nevertheless.
-    """
     rows = zip(found.rates, found.losses, found.smooth, strict=True)
     write_csv(file.with_suffix(".csv"), ("rate", "loss", "smooth"), [tuple(map(repr, row)) for row in rows])
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("plots need matplotlib; pip install 'headfold[plots]'") from None
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(found.rates, found.losses, color="0.8", label="loss")

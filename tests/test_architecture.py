@@ -30,6 +30,7 @@ RESERVED = {
     "PIL": {"pipeline/images.py", "pipeline/opening.py"},
     "pydantic": {"pipeline/schema.py"},
     "sklearn": {"pipeline/folds.py", "ensemble/calibration.py"},
+    "jinja2": {"pipeline/page/render.py"},
 }
 # from the top of the line to its foot; nobody imports from a floor above
 FLOORS = [
@@ -43,7 +44,7 @@ FLOORS = [
     {"side_by_side", "full"},
     {"ordering"},
     {"orders", "pools"},
-    {"finish", "members", "recover", "cache_list", "submissions"},
+    {"finish", "members", "recover", "cache_list", "submissions", "page"},
     {"plan"},
     {"extra"},
     {"fold", "precision"},

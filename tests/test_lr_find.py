@@ -1,9 +1,8 @@
-"""The range test of learning rates: what it suggests, what it leaves alone, what it says without matplotlib."""
+"""The range test of learning rates: what it suggests, what it leaves alone."""
 
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +47,10 @@ def test_the_command_prints_a_table_draws_and_touches_no_run(
     monkeypatch.setattr(find_rates, "__defaults__", (15,))  # steps
     tiny = ["backbone=test_resnet", "weights=none", "image_size=32", "folds=3", "device=cpu", "batch_size=8"]
     words = [word for setting in tiny for word in ("--set", setting)]
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     plot = tmp_path / "lr.png"
     code, out, err = cli("lr-find", "mask", "--data", data, *words, "--artifacts", tmp_path / "a", "--out", plot)
-    assert code == 2
-    assert "plots need matplotlib; pip install 'headfold[plots]'" in err
+    assert code == 0, err
+    assert plot.stat().st_size > 1000
     assert "try --lr " in out
     table = read_table(tmp_path / "lr.csv")
     assert np.all(np.diff(np.array(table["rate"], dtype=float)) > 0)

@@ -11,16 +11,13 @@ if TYPE_CHECKING:
 
 
 def draw(study: optuna.Study, file: Path) -> str:
-    """Draw history and importance, where matplotlib is there; a line that says so or why not.
+    """Draw history and importance; a line that says where.
 
     Args:
         study: With one complete trial or more.
         file: The PNG.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return "no plot: it needs matplotlib; pip install 'headfold[plots]'"
+    from matplotlib.figure import Figure
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]

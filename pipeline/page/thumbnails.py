@@ -1,0 +1,28 @@
+"""Small pictures of photos that travel inside the page."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.drawing import encode_photo
+from pipeline.images import stacked
+
+SIDE = 96  # pixels
+
+
+def data_uris(paths: Sequence[Path], side: int = SIDE) -> list[str]:
+    """Each photo squeezed to a square, as a ``data:`` address.
+
+    Args:
+        paths: The files.
+        side: Of the square, in pixels.
+
+    Raises:
+        LayoutError: A photo cannot be read.
+    """
+    return [
+        "data:image/jpeg;base64," + base64.b64encode(encode_photo(photo, ".jpg")).decode()
+        for photo in stacked(paths, side)
+    ]
