@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.recipes import FILE, Cookbook, Recipe
-from benchmarks.scores import PARTS, UNDONE, Found, Line, score_runs
+from benchmarks.scores import AS_TRAINED, PARTS, UNDONE, Found, Line, score_runs
 from ensemble.predictions import EnsembleError
 from heads.base import HeadError
-from heads.registry import head_named
+from heads.registry import JOINT, head_named
 from pipeline.config import TrainConfig, assigned
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.files import SCHEMA, read_json, write_json
@@ -35,8 +35,8 @@ from pipeline.train import train_runs
 MOST_SEEDS = 20
 BASE = "base"  # what all recipes are compared with
 HEADER = (
-    "| recipe | other than base | seeds | macro F1 | 95 % | gain, 95 % | 18 classes | 95 % | gain, 95 % | minutes | "
-    "verdict |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    "| recipe | other than base | seeds | mask | gender | log-loss saved | age | log-loss saved | 18 classes | 95 % | "
+    "gain, 95 % | minutes | verdict |\n" + "|---" * 13 + "|"
 )
 
 
@@ -118,31 +118,53 @@ def is_finished(run: Run, config: TrainConfig, data: Path) -> bool:
 
 
 def table(bench: Bench, lines: Sequence[Line]) -> str:
-    """The rows as Markdown."""
-    return "\n".join([HEADER, *(_row(bench.book.recipes[line.recipe], line) for line in lines)])
+    """The rows as Markdown: one an experiment, and another for its probabilities with the mix undone."""
+    rows: dict[tuple[str, str], dict[str, Line]] = {}
+    for line in lines:
+        rows.setdefault((line.recipe, line.way), {})[line.head] = line
+    made = [
+        _row(bench.book.recipes[name], way, rows.get((name, AS_TRAINED), {}) | found)
+        for (name, way), found in rows.items()
+    ]
+    return "\n".join([HEADER, *made])
 
 
-def _row(recipe: Recipe, line: Line) -> str:
-    name = recipe.name + (f" ({line.head})" if len(recipe.heads) > 1 or line.head not in recipe.heads else "")
-    other = (
-        recipe.differs + (f"; {line.way}" if line.way == UNDONE else "") + (f"; {recipe.note}" if recipe.note else "")
+def _row(recipe: Recipe, way: str, found: Mapping[str, Line]) -> str:
+    """What is known of an experiment; macro F1 with its spread over the seeds, the gain over base, standard errors."""
+    notes = [recipe.differs, way if way == UNDONE else "", recipe.note]
+    first = next(iter(found.values()))
+    scores = {head: found[head].score for head in PARTS if head in found}
+    cells = [recipe.name, "; ".join(filter(None, notes)), str(first.seeds), _f1(scores.get("mask"))]
+    for head in ("gender", "age"):
+        cells += [_f1(scores.get(head)), _saved(scores.get(head), base=recipe.name == BASE)]
+    whole = next(
+        (line.score if line.head == JOINT.name else line.joint for line in reversed(list(found.values()))), None
     )
-    base = recipe.name == BASE
-    cells = [name, other, str(line.seeds), *_cells(line.score, base=base), *_cells(line.joint, base=base)]
-    return f"| {' | '.join([*cells, f'{line.minutes:.1f}', recipe.verdict])} |"
+    cells += [_f1(whole), *_intervals(whole, base=recipe.name == BASE), f"{first.minutes:.1f}", recipe.verdict]
+    return f"| {' | '.join(cells)} |"
 
 
-def _cells(score: Mapping[str, Any] | None, *, base: bool) -> list[str]:
-    """Score with its spread over the seeds, interval, and gain over base."""
+def _f1(score: Mapping[str, Any] | None) -> str:
     if score is None:
-        return ["-", "-", "-"]
-    spread = f" (spread {score['spread']:.3f})" if score["spread"] else ""
+        return "-"
+    return f"{score['macro_f1']:.4f}" + (f" (spread {score['spread']:.3f})" if score["spread"] else "")
+
+
+def _saved(score: Mapping[str, Any] | None, *, base: bool) -> str:
+    known = score is not None and "saved" in score and not base
+    return f"{score['saved']:+.3f} ± {score['saved_error']:.3f}" if score is not None and known else "-"
+
+
+def _intervals(score: Mapping[str, Any] | None, *, base: bool) -> list[str]:
+    """The interval over people, and the gain over base with its own."""
+    if score is None:
+        return ["-", "-"]
     low, high = score["interval_95"]
     gain = "-"
     if "gain" in score and not base:
         from_, to = score["gain_interval_95"]
         gain = f"{score['gain']:+.4f}, {from_:+.3f} to {to:+.3f}"
-    return [f"{score['macro_f1']:.4f}{spread}", f"{low:.3f}-{high:.3f}", gain]
+    return [f"{low:.3f}-{high:.3f}", gain]
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ensemble.bootstrap import Draws
 from ensemble.combine import average_views, compose
+from ensemble.logs import log
 from ensemble.metrics import macro_f1
 from ensemble.predictions import Array, Indices, Names, Predictions
 from heads.registry import JOINT, head_named
@@ -27,17 +28,21 @@ Found = list[tuple[Run, RunInfo]]  # the finished runs of a recipe, by seed
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """Macro F1 over all photos, and how sure it is.
+    """Macro F1 and log-loss over all photos, and how sure they are.
 
     Attributes:
-        value: Mean over the seeds.
+        value: Macro F1, mean over the seeds.
         spread: Highest less lowest of the seeds.
         draws: (R,) means over the seeds when people are drawn.
+        loss: Log-loss, mean over the seeds.
+        loss_draws: (R,) the same when people are drawn.
     """
 
     value: float
     spread: float
     draws: Array
+    loss: float
+    loss_draws: Array
 
     @classmethod
     def of(cls, seeds: Sequence[Predictions], persons: Names, ids: Names) -> Score:
@@ -49,19 +54,29 @@ class Score:
             ids: (N,) their order.
         """
         draws = Draws.of(persons)
-        values, drawn = [], []
+        values, drawn, losses = [], [], []
         for oof in (seed.ordered_as(ids) for seed in seeds):
             n = len(oof.classes)
             values.append(macro_f1(oof.targets, oof.labels, n))
             cells: Indices = oof.targets * n + oof.labels
             drawn.append(draws.macro_f1(cells, n))
-        return cls(float(np.mean(values)), max(values) - min(values), np.mean(drawn, axis=0))
+            losses.append(-log(oof.probs[np.arange(len(oof.targets)), oof.targets]))
+        mean = np.mean(losses, axis=0)
+        return cls(
+            float(np.mean(values)),
+            max(values) - min(values),
+            np.mean(drawn, axis=0),
+            loss=float(mean.mean()),
+            loss_draws=draws.mean(mean),
+        )
 
     def against(self, base: Score | None) -> dict[str, Any]:
         """The score as JSON knows it, with the paired difference to base."""
         known: dict[str, Any] = {"macro_f1": self.value, "spread": self.spread, "interval_95": _interval(self.draws)}
+        known["log_loss"] = self.loss
         if base is not None:
             known |= {"gain": self.value - base.value, "gain_interval_95": _interval(self.draws - base.draws)}
+            known |= {"saved": base.loss - self.loss, "saved_error": float(np.std(base.loss_draws - self.loss_draws))}
         return known
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, log_loss
 
 from benchmarks.ablate import main
 from benchmarks.recipes import Cookbook
@@ -22,9 +22,9 @@ device = "cpu"
 precision = "fp32"
 
 [recipes]
-base-age = { head = "age" }
+base = { head = "age" }
 age-plain = { head = "age", settings = { augment = "none" }, verdict = "dropped" }
-age-bag = { head = "age", of = "base-age", bag = true }
+age-bag = { head = "age", of = "base", bag = true }
 """
 
 
@@ -40,7 +40,7 @@ def test_a_row_is_what_scikit_learn_finds_in_the_kept_predictions(
     recipes, artifacts = tmp_path / "recipes.toml", tmp_path / "artifacts"
     recipes.write_text(TOY)
     where = ["--recipes", str(recipes), "--artifacts", str(artifacts), "--data", str(data), "--weights", "none"]
-    assert main(["--recipe", "base-age", "--recipe", "age-plain", *where]) == 0
+    assert main(["--recipe", "base", "--recipe", "age-plain", *where]) == 0
     stamp = (artifacts / "runs" / "age-plain.s0" / "run.json").stat().st_mtime_ns
     assert main(["--recipe", "age-plain", *where]) == 0
     assert (artifacts / "runs" / "age-plain.s0" / "run.json").stat().st_mtime_ns == stamp, "it was trained again"
@@ -48,14 +48,17 @@ def test_a_row_is_what_scikit_learn_finds_in_the_kept_predictions(
     assert main(["--table", "--artifacts", str(artifacts), "--recipes", str(recipes)]) == 0
     rows = capsys.readouterr().out.splitlines()[2:]
     lines = {line["recipe"]: line for line in json.loads((artifacts / "ablate.json").read_text())["lines"]}
-    f1 = {}
-    for name in ("base-age", "age-plain"):
+    f1, loss = {}, {}
+    for name in ("base", "age-plain"):
         targets, probs = oof(artifacts, f"{name}.s0", "age")
         f1[name] = f1_score(targets, probs.argmax(axis=1), average="macro", zero_division=0)
         assert lines[name]["score"]["macro_f1"] == pytest.approx(f1[name])
-    assert lines["age-plain"]["score"]["gain"] == pytest.approx(f1["age-plain"] - f1["base-age"])
-    assert lines["base-age"]["score"]["gain_interval_95"] == [0, 0]
-    assert lines["age-bag"]["score"]["macro_f1"] == pytest.approx(f1["base-age"]), "of one run, the average is itself"
+        loss[name] = log_loss(targets, probs)
+        assert lines[name]["score"]["log_loss"] == pytest.approx(loss[name])
+    assert lines["age-plain"]["score"]["gain"] == pytest.approx(f1["age-plain"] - f1["base"])
+    assert lines["age-plain"]["score"]["saved"] == pytest.approx(loss["base"] - loss["age-plain"])
+    assert lines["base"]["score"]["gain_interval_95"] == [0, 0]
+    assert lines["age-bag"]["score"]["macro_f1"] == pytest.approx(f1["base"]), "of one run, the average is itself"
     assert len(rows) == 3
     assert 'augment = "none"' in rows[1]
     assert rows[1].endswith("| dropped |")
