@@ -29,6 +29,7 @@ from pipeline.errors import ArtifactError, ConfigError, PipelineError
 from pipeline.files import SCHEMA, Arrays, write_arrays, write_bytes, write_json
 from pipeline.fold import FoldJob
 from pipeline.fold_data import FoldData, FoldResult
+from pipeline.heap import keep_freed_memory
 from pipeline.images import one_behind_another
 from pipeline.interrupts import Stopping, Terminated, noted
 from pipeline.link import Teller, Watch
@@ -151,6 +152,7 @@ def train_fold(
         PipelineError: Another process trains it, a file cannot be seen or written, or settings do not fit.
         BaseException: What ``stopping`` gave; a checkpoint is kept.
     """
+    keep_freed_memory()
     run, config = order.run, order.config
     lock = locked(run.fold_lock(order.fold), order.name, patience=PATIENCE) if ranks.first else nullcontext()
     with lock, _threads(order.threads):

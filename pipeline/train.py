@@ -19,6 +19,7 @@ from pipeline.findings import many
 from pipeline.finish import finish
 from pipeline.fold import FoldJob
 from pipeline.full import finish_full, full_plan, lacks_full
+from pipeline.heap import keep_freed_memory
 from pipeline.images import stacked
 from pipeline.interrupts import Terminated
 from pipeline.ordering import fold_orders
@@ -111,6 +112,7 @@ def _decided(plan: Plan, run: Run | None, cache: PhotoCache, store: Store, side:
     begun = run.settings()["config"].get("precision") if run and (run.whole or run.has_work) else None
     if begun in PRECISIONS:
         return replace(plan, config=replace(plan.config, precision=begun))
+    keep_freed_memory()  # as the training does
     threads = torch.get_num_threads()
     torch.set_num_threads(side.threads or threads)
     try:

@@ -70,7 +70,7 @@ FLOORS = [
     {"samples"},
     {"options", "findings"},
     {"config"},
-    {"rules", "arguments", "tables", "progress", "interrupts", "launch"},
+    {"rules", "arguments", "tables", "progress", "interrupts", "launch", "heap"},
     {"reading", "terminal"},
     {"errors"},
 ]
