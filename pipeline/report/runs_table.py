@@ -78,14 +78,17 @@ def write_html(file: Path, rows: Sequence[Row]) -> None:
     numbers = {name for name, cells in table.items() if any(isinstance(cell, int | float) for cell in cells)}
     heads = [name for name in table if name.startswith(SCORE)]
     results = {*heads, "run", "minutes", "memory GiB", "finished"}
+    settings = [place for place, name in enumerate(table) if name not in results]
+    same = [place for place in settings if len(rows) > 1 and _equal([*table.values()][place])]
+    cells = zip(*table.values(), strict=True)
     write_page(
         file,
         "runs.html",
         title="Experiments",
         command="pipe runs --html",
         columns=[(one_line(name), "number" if name in numbers else "text") for name in table],
-        same=[place for place, name in enumerate(table) if len(rows) > 1 and name not in results and _equal(table[name])],
-        rows=[[_shown(name, cell) for name, cell in zip(table, row, strict=True)] for row in zip(*table.values())],
+        same=same,
+        rows=[[_shown(name, cell) for name, cell in zip(table, row, strict=True)] for row in cells],
         best=[_best(name, rows) for name in heads],
         unfinished=sum(not row["macro_f1"] for row in rows),
     )
