@@ -14,6 +14,7 @@ from pipeline.cli_augment import augments
 from pipeline.cli_cache import caches
 from pipeline.cli_checks import checks
 from pipeline.cli_ensemble import ensembles
+from pipeline.cli_runs import looking_back
 from pipeline.cli_search import searches
 from pipeline.cli_submission import submissions
 from pipeline.cli_train import train_head
@@ -31,6 +32,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,  # [in brackets] would be taken for markup
 )
+app.add_typer(looking_back)
 app.add_typer(checks)
 app.add_typer(ensembles)
 app.add_typer(submissions)
@@ -57,19 +59,6 @@ def oof_report(
     if csv:
         write_csv(csv, text.CSV_HEADER, text.csv_rows(report))
     show(json_text(report.as_dict()) if as_json else text.render(report))
-
-
-@app.command("runs")
-def list_runs(as_json: AsJson = False, artifacts: Artifacts = ARTIFACTS) -> None:
-    """List the experiments: what was tried, what it gave, what it took."""
-    from pipeline.report.runs import render, table
-    from pipeline.store import Store
-
-    rows = table(Store(artifacts).runs())
-    if as_json:
-        show(json_text(rows))
-    else:
-        show(render(rows) if rows else f"no runs in {artifacts}; train one with `pipe train-head mask`")
 
 
 @app.command("folds")

@@ -36,7 +36,7 @@ RESERVED = {
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"cli_ensemble", "cli_checks", "cli_cache", "cli_submission", "cli_train", "cli_augment", "cli_search"},
+    {"cli_ensemble", "cli_checks", "cli_cache", "cli_submission", "cli_train", "cli_augment", "cli_search", "cli_runs"},
     {"demo", "tune", "lr_find", "contact_sheet"},
     {"again"},
     {"submit"},

@@ -29,6 +29,8 @@ def _row(run: Run) -> dict[str, Any]:
             "seconds": None,
             "peak_memory": None,
             "note": "",
+            "finished": "",
+            "config": {},
         }
         return {"name": run.name} | nothing | rest
 
@@ -42,6 +44,7 @@ def _finished(run: Run) -> dict[str, Any]:
         "seconds": info["seconds"],
         "peak_memory": info["peak_memory"],
         "note": config.get("note", ""),
+        "finished": info["finished"],
     }
 
 
@@ -50,7 +53,8 @@ def _unfinished(run: Run) -> dict[str, Any]:
     n_folds = settings["config"]["folds"]
     done = sum(run.fold_done(fold) for fold in range(n_folds))
     state = f"{done} of {n_folds} folds"
-    return _settings(run, settings) | {"state": state, "macro_f1": {}, "seconds": None, "peak_memory": None, "note": ""}
+    nothing = {"macro_f1": {}, "seconds": None, "peak_memory": None, "note": "", "finished": ""}
+    return _settings(run, settings) | {"state": state} | nothing
 
 
 def _settings(run: Run, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,6 +68,7 @@ def _settings(run: Run, info: Mapping[str, Any]) -> dict[str, Any]:
         "epochs": config["epochs"],
         "folds": config["folds"],
         "seed": config["seed"],
+        "config": dict(config),
     }
 
 
