@@ -13,6 +13,7 @@ import typer
 from pipeline.cli_augment import augments
 from pipeline.cli_cache import caches
 from pipeline.cli_checks import checks
+from pipeline.cli_eda import looks
 from pipeline.cli_ensemble import ensembles
 from pipeline.cli_search import searches
 from pipeline.cli_submission import submissions
@@ -32,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # [in brackets] would be taken for markup
 )
 app.add_typer(checks)
+app.add_typer(looks)
 app.add_typer(ensembles)
 app.add_typer(submissions)
 app.add_typer(caches)

@@ -21,6 +21,7 @@ RESERVED = {
     "albumentations": {"pipeline/augment.py", "pipeline/recipes.py"},
     "cv2": {
         "pipeline/images.py",
+        "pipeline/eda/looking.py",
         "pipeline/augment.py",
         "pipeline/recipes.py",
         "pipeline/mixing.py",
@@ -36,8 +37,8 @@ RESERVED = {
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"cli_ensemble", "cli_checks", "cli_cache", "cli_submission", "cli_train", "cli_augment", "cli_search"},
-    {"demo", "tune", "lr_find", "contact_sheet"},
+    {"cli_ensemble", "cli_checks", "cli_cache", "cli_submission", "cli_train", "cli_augment", "cli_search", "cli_eda"},
+    {"demo", "tune", "lr_find", "contact_sheet", "eda"},
     {"again"},
     {"submit"},
     {"train", "report", "check", "verify", "doctor", "ballots", "submission_check", "submission_diff"},
