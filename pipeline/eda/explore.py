@@ -175,9 +175,7 @@ def _samples(found: Survey, config: TrainConfig) -> tuple[Samples, int, str]:
     return samples, 0, refused
 
 
-def _folds(
-    samples: Samples, labels: Labels, config: TrainConfig, refused: str
-) -> tuple[Folds | None, tuple[str, ...]]:
+def _folds(samples: Samples, labels: Labels, config: TrainConfig, refused: str) -> tuple[Folds | None, tuple[str, ...]]:
     """The fold table, counted, and what is wrong with it."""
     if refused:
         return None, ("there are none while a training would refuse the data",)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -56,6 +56,7 @@ def write_report(file: Path, report: Report, seen: Seen) -> int:
         fold_rows=list(_fold_rows(report)),
         brightness=_brightness(seen),
         faces=list(_faces(report.classes, seen)),
+        face_columns=_columns(seen.labels.heads),
         maps=list(_maps(report, seen)),
         pictures=pictures,
         reasons=REASONS,
@@ -109,7 +110,9 @@ def _brightness(seen: Seen) -> Markup:
         for name, values in sets.items():
             if len(values):
                 weights = np.full(len(values), 100 / len(values))
-                panel.hist(values, bins=np.linspace(0, 1, 41), weights=weights, histtype="step", linewidth=1.6, label=name)
+                panel.hist(
+                    values, bins=np.linspace(0, 1, 41), weights=weights, histtype="step", linewidth=1.6, label=name
+                )
         panel.set(xlabel="mean brightness, 0 black to 1 white", ylabel="% of photos", xlim=(0, 1))
         panel.legend()
 
@@ -124,6 +127,12 @@ def _faces(classes: dict[str, Count], seen: Seen) -> Iterator[tuple[str, Count, 
     for name, mean in zip(seen.labels.names, means, strict=True):
         if not np.isnan(mean).any():
             yield name, classes[name], data_uri(squared(mean.round().astype(np.uint8), 2 * SIDE))
+
+
+def _columns(heads: Sequence[Head]) -> tuple[int, int]:
+    """How many mean faces stand side by side in a wide and in a narrow window, so that columns are classes."""
+    sizes = [len(head.classes) for head in heads] or [1]
+    return math.prod(sizes[1:]) if len(sizes) > 1 else sizes[0], sizes[-1]
 
 
 def _maps(report: Report, seen: Seen) -> Iterator[Markup]:

@@ -46,7 +46,9 @@ def findings_of(report: Report) -> Findings:
 
 def verdict(report: Report) -> str:
     """Whether training can begin, in one line."""
-    return "training on this data would be wrong; mend the errors" if hindered(report) else "this data can be trained on"
+    return (
+        "training on this data would be wrong; mend the errors" if hindered(report) else "this data can be trained on"
+    )
 
 
 def hindered(report: Report) -> bool:
