@@ -76,8 +76,8 @@ def band(age: str) -> str:
 
 def test_counts_are_those_of_the_table(planted: Path, explored: tuple[Report, Seen]) -> None:
     report, _ = explored
-    people = people_of(planted)
-    per_kind = Counter((row["gender"], band(row["age"])) for row in people)
+    rows = people_of(planted)
+    per_kind = Counter((row["gender"], band(row["age"])) for row in rows)
     for name, count in report.classes.items():
         mask, gender, age = name.split("/")
         assert (count.photos, count.people) == (
@@ -86,9 +86,9 @@ def test_counts_are_those_of_the_table(planted: Path, explored: tuple[Report, Se
         )
     cross = {(g, a): c.people for g, row in report.crossings["gender x age"].items() for a, c in row.items()}
     assert {kind: people for kind, people in cross.items() if people} == per_kind
-    assert report.quantities["age"].people == dict(sorted(Counter(float(row["age"]) for row in people).items()))
+    assert report.quantities["age"].people == dict(sorted(Counter(float(row["age"]) for row in rows).items()))
     for edge, (below, above) in report.quantities["age"].near.items():
-        ages = [int(row["age"]) for row in people]
+        ages = [int(row["age"]) for row in rows]
         assert below == sum(edge - 2 <= age < edge for age in ages)
         assert above == sum(edge <= age < edge + 2 for age in ages)
 

@@ -46,9 +46,9 @@ def findings_of(report: Report) -> Findings:
 
 def verdict(report: Report) -> str:
     """Whether training can begin, in one line."""
-    return (
-        "training on this data would be wrong; mend the errors" if hindered(report) else "this data can be trained on"
-    )
+    if hindered(report):
+        return "training on this data would be wrong; mend the errors"
+    return "this data can be trained on; begin with `pipe train-head mask`, or see `pipe doctor`"
 
 
 def hindered(report: Report) -> bool:
