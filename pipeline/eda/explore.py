@@ -14,7 +14,8 @@ import numpy as np
 
 from heads.base import FloatArray, IntArray
 from heads.registry import LABELS
-from pipeline import check
+from pipeline.check import Count, report_on
+from pipeline.check import Report as Checked
 from pipeline.config import TrainConfig
 from pipeline.eda.alike import Pairs, near_pairs
 from pipeline.eda.counts import Folds, Labels, Quantity, count_folds, crossings, labels_of, quantities, tally
@@ -68,13 +69,13 @@ class Report:
         twins_complete: Whether these are all.
     """
 
-    check: check.Report
+    check: Checked
     fixed: int
     refused: str
-    heads: dict[str, dict[str, check.Count]]
-    classes: dict[str, check.Count]
+    heads: dict[str, dict[str, Count]]
+    classes: dict[str, Count]
     partly: int
-    crossings: dict[str, dict[str, dict[str, check.Count]]]
+    crossings: dict[str, dict[str, dict[str, Count]]]
     quantities: dict[str, Quantity]
     folds: Folds | None
     fold_faults: tuple[str, ...]
@@ -136,7 +137,7 @@ def explore(
     measures = Measures(brightness, contrast, shorter, looked.readable, distances(coordinates[:n], strata))
     pairs = _pairs(looked, labels.persons)
     report = Report(
-        check.report_on(found, looked.pictures),
+        report_on(found, looked.pictures),
         fixed,
         refused,
         {h.name: tally(labels.index[h.name], labels.persons, h.classes) for h in labels.heads},

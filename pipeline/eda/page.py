@@ -111,7 +111,7 @@ def _brightness(seen: Seen) -> Markup:
             if len(values):
                 weights = np.full(len(values), 100 / len(values))
                 panel.hist(
-                    values, bins=np.linspace(0, 1, 41), weights=weights, histtype="step", linewidth=1.6, label=name
+                    values, bins=np.linspace(0, 1, 41).tolist(), weights=weights, histtype="step", linewidth=1.6, label=name
                 )
         panel.set(xlabel="mean brightness, 0 black to 1 white", ylabel="% of photos", xlim=(0, 1))
         panel.legend()
@@ -156,11 +156,12 @@ def _map(report: Report, title: str, names: Sequence[str], points: FloatArray, i
 
     def draw(panel: Panel) -> None:
         known = index >= 0
-        panel.scatter(*points[known].T, s=5, c=colours[index[known]], alpha=0.55, linewidths=0, rasterized=True)
+        x, y = points[known].T
+        panel.scatter(x, y, s=5, c=colours[index[known]], alpha=0.55, linewidths=0, rasterized=True)
         for k, name in enumerate(names):
             if (index == k).any():
-                middle = points[index == k].mean(axis=0)
-                panel.scatter(*middle[:, None], s=80, color=colours[k], edgecolors=INK, linewidths=1.2, label=name)
+                x, y = points[index == k].mean(axis=0, keepdims=True).T
+                panel.scatter(x, y, s=80, color=colours[k], edgecolors=INK, linewidths=1.2, label=name)
         for axis, share, label in zip((panel.xaxis, panel.yaxis), report.variance, ("first", "second"), strict=False):
             axis.set_label_text(f"{label} component, {share:.0%} of the variance")
         panel.set_title(title, loc="left")
