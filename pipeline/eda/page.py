@@ -111,7 +111,12 @@ def _brightness(seen: Seen) -> Markup:
             if len(values):
                 weights = np.full(len(values), 100 / len(values))
                 panel.hist(
-                    values, bins=np.linspace(0, 1, 41).tolist(), weights=weights, histtype="step", linewidth=1.6, label=name
+                    values,
+                    bins=np.linspace(0, 1, 41).tolist(),
+                    weights=weights,
+                    histtype="step",
+                    linewidth=1.6,
+                    label=name,
                 )
         panel.set(xlabel="mean brightness, 0 black to 1 white", ylabel="% of photos", xlim=(0, 1))
         panel.legend()
