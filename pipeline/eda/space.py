@@ -13,7 +13,7 @@ from heads.base import FloatArray, IntArray
 from pipeline.augment import Pixels
 from pipeline.eda.looking import blocks
 
-SHRUNK = 3  # pixels of a side that are averaged to one: 48 become 16
+SHRUNK = 4  # pixels of a side that are averaged to one: 48 become 12
 COMPONENTS = 16
 FEWEST = 5  # photos of a class, for a centre that one photo does not decide
 

@@ -16,7 +16,7 @@ FEW = 30  # people of a class; an error more or less on them moves macro F1
 UNEVEN = 0.05  # share of photos by which a fold may differ from all
 FEWEST = 50  # photos, for a median that is compared
 REASONS = {
-    "far": f"lie more than {FAR:g} times as far from their class as usual",
+    "far": f"lie over {FAR:g} times as far from their class as usual",
     "dark": f"have a brightness below {DARK:g}",
     "bright": f"have a brightness above {BRIGHT:g}",
     "flat": f"have a contrast below {FLAT:g}",
@@ -48,7 +48,7 @@ def verdict(report: Report) -> str:
     """Whether training can begin, in one line."""
     if hindered(report):
         return "training on this data would be wrong; mend the errors"
-    return "this data can be trained on; begin with `pipe train-head mask`, or see `pipe doctor`"
+    return "this data can be trained on: `pipe train-head mask`, or first `pipe doctor`"
 
 
 def hindered(report: Report) -> bool:
