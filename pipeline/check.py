@@ -87,8 +87,17 @@ def check_data(root: Path, *, progress: Callable[[int, int], None] | None = None
         LayoutError: There is nothing at ``root`` that any layout can read.
     """
     found = survey_of(root)
-    files = [photo.file for photo in found.photos] + [file for _, file in found.eval_photos]
-    pictures = look_at_all(files, progress or (lambda done, total: None))
+    return report_on(found, look_at_all(found.files, progress or (lambda done, total: None)))
+
+
+def report_on(found: Survey, pictures: Sequence[Picture]) -> Report:
+    """The report on what a layout found.
+
+    Args:
+        found: Tables and folders.
+        pictures: What opening its files told, in their order.
+    """
+    root, files = found.root, found.files
     labels = _labels(found.photos)
     problems = [
         *found.problems,

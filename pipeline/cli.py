@@ -13,6 +13,7 @@ import typer
 from pipeline.cli_augment import augments
 from pipeline.cli_cache import caches
 from pipeline.cli_checks import checks
+from pipeline.cli_eda import looks
 from pipeline.cli_ensemble import ensembles
 from pipeline.cli_runs import looking_back
 from pipeline.cli_search import searches
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(looking_back)
 app.add_typer(checks)
+app.add_typer(looks)
 app.add_typer(ensembles)
 app.add_typer(submissions)
 app.add_typer(caches)

@@ -56,12 +56,17 @@ def _read(path: Path) -> tuple[bytes, Pixels]:
     """The SHA-256 of the file, and the photo that the very same bytes hold."""
     try:
         content = picture_bytes(path)
-        return hashlib.sha256(content).digest(), _upright_rgb(decoded(content))
+        return hashlib.sha256(content).digest(), upright_rgb(decoded(content))
     except LayoutError as error:
         raise LayoutError(f"{path} {error}") from error
 
 
-def _upright_rgb(photo: Image.Image) -> Pixels:
+def upright_rgb(photo: Image.Image) -> Pixels:
+    """The pixels of a photo, upright, 8 bits, RGB.
+
+    Raises:
+        LayoutError: They cannot be had.
+    """
     try:
         upright = ImageOps.exif_transpose(photo)
         if upright.mode.startswith("I") or upright.mode == "F":  # 16 bits a pixel: Pillow would clip, not scale
@@ -83,7 +88,12 @@ def read_resized(path: Path, size: int) -> Pixels:
 def read_hashed(path: Path, size: int) -> tuple[bytes, Pixels]:
     """The SHA-256 of the photo's file, and the photo squeezed to (S, S, 3)."""
     digest, photo = _read(path)
-    return digest, cast(Pixels, cv2.resize(photo, (size, size), interpolation=cv2.INTER_AREA))
+    return digest, squeezed(photo, size)
+
+
+def squeezed(photo: Pixels, size: int) -> Pixels:
+    """The pixels brought to (S, S, 3)."""
+    return cast(Pixels, cv2.resize(photo, (size, size), interpolation=cv2.INTER_AREA))
 
 
 def read_all(paths: Sequence[Path], size: int) -> Iterator[tuple[bytes, Pixels]]:

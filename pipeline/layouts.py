@@ -142,7 +142,20 @@ def load_dataset(root: Path, *, fixes: str = "", no_fixes: bool = False, layout:
     Raises:
         LayoutError: Something there is not as training needs it.
     """
-    data = survey_of(root, layout).dataset()
+    return with_fixes(survey_of(root, layout).dataset(), fixes=fixes, no_fixes=no_fixes)
+
+
+def with_fixes(data: Dataset, *, fixes: str = "", no_fixes: bool = False) -> Dataset:
+    """The data, labels fixed and checked.
+
+    Args:
+        data: As it was found.
+        fixes: A table of your own fixes; empty = only the built-in ones.
+        no_fixes: Leave labels as they are.
+
+    Raises:
+        LayoutError: A label is none, or the fixes are not as they must be.
+    """
     if not no_fixes:
         own = read_fixes(Path(fixes)) if fixes else []
         known = [fix for fix in known_fixes() if fits(data.samples, fix)]

@@ -37,13 +37,29 @@ def decoded(content: bytes) -> Image.Image:
     Raises:
         LayoutError: It is no picture of a known format, too large, damaged or truncated.
     """
+    return glanced(content, 0)[1]
+
+
+def glanced(content: bytes, least: int) -> tuple[tuple[int, int], Image.Image]:
+    """The (width, height) of a picture as it is stored, and the picture, decoded to its end but not always in full.
+
+    Args:
+        content: Its bytes.
+        least: A JPEG is decoded at half, a quarter or an eighth where both sides keep so many pixels, which takes a
+            fifth of the time; 0 = in full.
+
+    Raises:
+        LayoutError: It is no picture of a known format, too large, damaged or truncated.
+    """
     try:
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
         width, height = picture.size
         if width * height > MOST_PIXELS:
             raise LayoutError(_too_large(f"{width} x {height} pixels"))
+        if least:
+            picture.draft(None, (least, least))
         picture.load()
-        return picture
+        return (width, height), picture
     except UnidentifiedImageError:
         raise LayoutError("is not an image (JPEG, PNG, BMP, WEBP or TIFF)") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:  # Pillow's own look at the header

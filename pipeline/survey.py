@@ -63,6 +63,11 @@ class Survey:
     litter: int = 0
     remarks: tuple[str, ...] = ()
 
+    @property
+    def files(self) -> list[Path]:
+        """The photos to learn from, then those to predict."""
+        return [photo.file for photo in self.photos] + [file for _, file in self.eval_photos]
+
     def dataset(self) -> Dataset:
         """The data for training.
 

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.augment import Pixels
 from pipeline.drawing import encode_photo
 from pipeline.images import stacked
 
@@ -22,7 +23,9 @@ def data_uris(paths: Sequence[Path], side: int = SIDE) -> list[str]:
     Raises:
         LayoutError: A photo cannot be read.
     """
-    return [
-        "data:image/jpeg;base64," + base64.b64encode(encode_photo(photo, ".jpg")).decode()
-        for photo in stacked(paths, side)
-    ]
+    return [data_uri(photo) for photo in stacked(paths, side)]
+
+
+def data_uri(photo: Pixels) -> str:
+    """The (height, width, 3) pixels as the ``data:`` address of a JPEG."""
+    return "data:image/jpeg;base64," + base64.b64encode(encode_photo(photo, ".jpg")).decode()
