@@ -59,16 +59,6 @@ def contradicted(probs: Array, targets: Indices) -> Mask:
     return (found >= 0) & (found != targets) & (margins(probs, targets) < 0)
 
 
-def strengths(probs: Array, targets: Indices) -> Array:
-    """(N,) how much surer than usual of another class, and less sure than usual of the label: what suspects rank by.
-
-    *Usual* is the mean over the samples labelled so. Plain margins would put all of a rare class first, of which
-    networks are never sure. cleanlab calls it ``adjust_pred_probs``.
-    """
-    made: Array = -margins(probs - thresholds(probs, targets), targets)
-    return made
-
-
 def self_confidence(probs: Array, targets: Indices) -> Array:
     """(N,) the probability of the label."""
     made: Array = probs[np.arange(len(probs)), targets]

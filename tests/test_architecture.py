@@ -36,8 +36,8 @@ RESERVED = {
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"cli_ensemble", "cli_checks", "cli_cache", "cli_submission", "cli_train", "cli_augment", "cli_search"},
-    {"demo", "tune", "lr_find", "contact_sheet"},
+    {"cli_ensemble", "cli_checks", "cli_cache", "cli_submission", "cli_train", "cli_augment", "cli_search", "cli_audit"},
+    {"demo", "tune", "lr_find", "contact_sheet", "audit"},
     {"again"},
     {"submit"},
     {"train", "report", "check", "verify", "doctor", "ballots", "submission_check", "submission_diff"},

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
-from ensemble.confident import confident_classes, contradicted, strengths
+from ensemble.confident import confident_classes, contradicted, margins
 from ensemble.predictions import Predictions
 from heads.base import FloatArray, Head, IntArray, StrArray
 from pipeline.fixes import SWAP
@@ -39,7 +39,7 @@ class Suspect:
         suggested: The class that is predicted; of a swap both.
         p_given: Its probability; of a swap the mean of both.
         p_suggested: The same of the predicted class.
-        strength: What suspects rank by, see `ensemble.confident.strengths`.
+        strength: What suspects rank by: the predicted class's probability less the label's; of a swap the sum of both.
         agree: How many of the photos are by themselves predicted as suggested.
         border: How far the label is from the border in words, when it is close; else empty.
     """
@@ -116,7 +116,7 @@ def suspects_of(head: Head, oof: Predictions, samples: Samples, persons: StrArra
     units = units_of(oof, persons)
     found = np.flatnonzero(contradicted(units.probs, units.targets))
     taken = confident_classes(units.probs, units.targets)
-    strength = strengths(units.probs, units.targets)
+    strength = -margins(units.probs, units.targets)
     values = _values(head, oof, samples)
     made = []
     for unit in found:
@@ -207,7 +207,7 @@ def shot_of(photo: str) -> str:
 
 
 def _swap(head: Head, first: Suspect, oof: Predictions, row: int, other: int) -> Suspect:
-    rows = np.asarray([row, other])
+    rows = np.asarray(sorted([row, other], key=lambda one: str(oof.ids[one])))  # the same order whoever comes first
     given, taken = oof.targets[rows], oof.labels[rows]
     photos = tuple(oof.ids[rows].tolist())
     p_given, p_taken = oof.probs[rows, given].mean(), oof.probs[rows, taken].mean()
@@ -222,7 +222,7 @@ def _swap(head: Head, first: Suspect, oof: Predictions, row: int, other: int) ->
         suggested=" ".join(head.classes[index] for index in taken),
         p_given=float(p_given),
         p_suggested=float(p_taken),
-        strength=float(first.strength + p_taken - p_given),  # two photos say the same
+        strength=float(2 * (p_taken - p_given)),
         agree=2,
     )
 

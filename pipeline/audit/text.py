@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from pipeline.audit.audit import Audit
 from pipeline.audit.suspects import Suspect
@@ -24,9 +25,22 @@ def label_in_words(suspect: Suspect) -> str:
     return f"{suspect.given} -> {suspect.suggested}"
 
 
+def _short(suspect: Suspect) -> str:
+    return " <> ".join(suspect.value.split()) if suspect.column == SWAP else label_in_words(suspect)
+
+
 def render(audit: Audit, limit: int) -> str:
     """The strongest suspects, a line each."""
     return "\n".join(_lines(audit, limit))
+
+
+def advice(audit: Audit, out: Path | None) -> str:
+    """What to do next."""
+    if not audit.suspects:
+        return ""
+    if out:
+        return f"\n\nopen {out}, decide, download fixes.csv, and train with --fixes fixes.csv"
+    return "\n\nlook at them with --out audit.html, or in the browser with `pipe review`"
 
 
 def _lines(audit: Audit, limit: int) -> Iterator[str]:
@@ -45,7 +59,7 @@ def _lines(audit: Audit, limit: int) -> Iterator[str]:
             yield "     within 5 years of a border, where classes are a matter of opinion"
         photos = f"{one.agree}/{len(one.photos)}"
         yield (
-            f"{rank:>4} {one.head:<7}{fitted(one.path, 31)} {fitted(label_in_words(one), 24)} "
+            f"{rank:>4} {one.head:<7}{fitted(one.path, 31)} {fitted(_short(one), 24)} "
             f"{one.p_suggested:4.2f}  {photos:>6}"
         )
     if len(audit.suspects) > limit:
