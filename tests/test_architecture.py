@@ -36,7 +36,16 @@ RESERVED = {
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"cli_ensemble", "cli_checks", "cli_cache", "cli_submission", "cli_train", "cli_augment", "cli_search", "cli_audit"},
+    {
+        "cli_ensemble",
+        "cli_checks",
+        "cli_cache",
+        "cli_submission",
+        "cli_train",
+        "cli_augment",
+        "cli_search",
+        "cli_audit",
+    },
     {"demo", "tune", "lr_find", "contact_sheet", "audit"},
     {"again"},
     {"submit"},

@@ -83,7 +83,7 @@ def make_audit(runs: Sequence[Run], data: Path | None = None) -> Audit:
     infos = {run.name: run.info() for run in runs}
     newest = infos[runs[-1].name]
     root = data or Path(newest["data_root"])
-    samples = survey_of(root, str(newest.get("layout", ""))).dataset().samples
+    samples = survey_of(root, "").dataset().samples  # labels as they are on the disk: fixes may have changed since
     voters = {head: [run for run in runs if predicts(infos[run.name], head.name)] for head in LABELS}
     found: list[Suspect] = []
     oofs: dict[str, Predictions] = {}
@@ -114,7 +114,9 @@ def _mean_of(runs: Sequence[Run], infos: dict[str, RunInfo], head: Head) -> Pred
         return average(members).predictions()
     except EnsembleError as error:
         names = ", ".join(run.name for run in runs)
-        raise EnsembleError(f"runs of {head.name} ({names}) cannot be averaged: {error}; name those to look at") from None
+        raise EnsembleError(
+            f"runs of {head.name} ({names}) cannot be averaged: {error}; name those to look at"
+        ) from None
 
 
 def _require_photos(oof: Predictions, samples: Samples, root: Path) -> None:

@@ -100,6 +100,8 @@ def _require_label(suspect: Suspect, decision: Decision) -> None:
         problem = "" if decision.value == suspect.value else f"the swap is of {suspect.value!r}, got {decision.value!r}"
     else:
         head = head_named(suspect.head)
-        problem = head.problem(decision.value) if decision.value.strip() else f"{head.column} needs a label, got nothing"
+        problem = (
+            head.problem(decision.value) if decision.value.strip() else f"{head.column} needs a label, got nothing"
+        )
     if problem:
         raise ConfigError(f"{suspect.path}: {problem}")

@@ -51,7 +51,7 @@ def _lines(audit: Audit, limit: int) -> Iterator[str]:
         yield "no label is contradicted by its out-of-fold predictions"
         return
     yield ""
-    yield f"{'':>4} {'head':<7}{'person or photo':<32}{'labelled -> predicted':<25}{'p':>4}  photos"
+    yield f"{'':>4} {'head':<7}{'person or photo':<31}{'labelled -> predicted':<25}{'p':>4}  photos"
     at_border = False
     for rank, one in enumerate(audit.suspects[:limit], start=1):
         if one.border and not at_border:
@@ -59,7 +59,7 @@ def _lines(audit: Audit, limit: int) -> Iterator[str]:
             yield "     within 5 years of a border, where classes are a matter of opinion"
         photos = f"{one.agree}/{len(one.photos)}"
         yield (
-            f"{rank:>4} {one.head:<7}{fitted(one.path, 31)} {fitted(_short(one), 24)} "
+            f"{rank:>4} {one.head:<7}{fitted(one.path, 30)} {fitted(_short(one), 24)} "
             f"{one.p_suggested:4.2f}  {photos:>6}"
         )
     if len(audit.suspects) > limit:

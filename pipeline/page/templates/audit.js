@@ -38,9 +38,9 @@ function decide(one, word) {
   if (word === "wrong" && input && !input.reportValidity()) return false;
   if (word === "wrong" && input && input.value === "") { input.focus(); return false; }
   const value = input ? input.value : one.dataset.value;
-  const taken = one.dataset.word === word && one.dataset.value === value ? "" : word;
+  if (one.dataset.word === word && one.dataset.value === value) return true;
   past.push([one, one.dataset.word, one.dataset.value]);
-  put(one, taken, value);
+  put(one, word, value);
   return true;
 }
 
@@ -147,8 +147,8 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "j") step(1);
   else if (event.key === "k") step(-1);
   else if (event.key === "z" && past.length) undo();
-  else if (words[event.key] && !current) step(0);
-  else if (words[event.key] && decide(current, words[event.key]) && current.dataset.word) step(1);
+  else if (words[event.key] && !current) step(0); // an answer needs something that was looked at
+  else if (words[event.key] && decide(current, words[event.key])) step(1);
   else return;
   event.preventDefault();
 });
