@@ -2,7 +2,7 @@
 
 A fix is a row ``path,column,value``. ``path`` is a person (the folder) or one photo (its id). ``column`` is a label
 column and ``value`` the right label, or ``swap`` and the names of two shots of the person whose labels change places.
-Where there is a column ``decision``, as in the files of `pipe label-audit`, only rows of the decision *wrong* are fixes.
+Where there is a column ``decision``, as in the files of `pipe review`, only rows of the decision *wrong* are fixes.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def of(audit: Audit, head: str) -> list[Suspect]:
 
 def test_planted_errors_are_the_suspects(audit: Audit, case: Case) -> None:
     assert {one.path for one in audit.suspects} == {person(case, 0), person(case, 3), person(case, 7)}
-    assert audit.runs == dict.fromkeys(("mask", "gender", "age"), ["made", "other"])
+    assert audit.runs == {head: ["made", "other"] for head in ("mask", "gender", "age")}
     (gender,), (age,), (mask,) = of(audit, "gender"), of(audit, "age"), of(audit, "mask")
     assert (gender.given, gender.suggested, gender.value) == ("female", "male", "male")
     assert (gender.agree, len(gender.photos)) == (7, 7)
@@ -253,7 +253,7 @@ def test_what_cannot_be_audited_ends_in_a_line(cli: Cli, case: Case, tmp_path: P
     assert cli(*where, "--limit", 0)[0] == 2
     assert "no data at" in cli(*where, "--data", tmp_path / "nothing")[2]
     assert "run 'none' does not exist" in cli(*where, "none")[2]
-    assert cli("review", *where[1:], "--port", 99999)[0] == 2
+    assert "give another --port" in cli("review", *where[1:], "--port", 99999, "--out", tmp_path / "f.csv")[2]
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     assert "has no column 'path'" in cli("review", *where[1:], "--out", tmp_path / "bad.csv")[2]
 

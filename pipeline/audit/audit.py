@@ -122,9 +122,8 @@ def _mean_of(runs: Sequence[Run], infos: dict[str, RunInfo], head: Head) -> Pred
 def _require_photos(oof: Predictions, samples: Samples, root: Path) -> None:
     missing = np.setdiff1d(oof.ids, samples.ids)
     if len(missing):
-        raise LayoutError(
-            f"{root} lacks {len(missing)} photos that the runs learnt, e.g. {str(missing[0])!r}; say where they are with --data"
-        )
+        lacks = f"{root} lacks {len(missing)} photos that the runs learnt, e.g. {str(missing[0])!r}"
+        raise LayoutError(f"{lacks}; say where they are with --data")
 
 
 def _shots(people: set[str], samples: Samples, oofs: dict[str, Predictions]) -> dict[str, list[Shot]]:

@@ -1,4 +1,4 @@
-"""The label-fix table that decisions on suspects are kept in: fixes where a label is wrong, and what was said of others.
+"""The label-fix table that keeps decisions on suspects: fixes where a label is wrong, and what was said of others.
 
 Rows that somebody else wrote, and their further columns, stay as they are and where they are.
 """

@@ -1,8 +1,8 @@
 """The review: the page of an audit, given to this computer's browser alone, each decision saved before it is answered.
 
-Nothing on the disk can be asked for: there is one page, which holds its photos, and one place that takes decisions. Both
-lie under a secret word in the address. Who calls them must say the address as its host, and for decisions also as the
-page that it comes from, so that neither other sites nor names that lead here can decide anything.
+Nothing on the disk can be asked for: there is one page, which holds its photos, and one place that takes decisions.
+Both lie under a secret word in the address. Who calls them must say the address as its host, and for decisions also
+as the page that it comes from, so that neither other sites nor names that lead here can decide anything.
 """
 
 from __future__ import annotations
