@@ -56,7 +56,8 @@ def contradicted(probs: Array, targets: Indices) -> Mask:
     cleanlab finds the same.
     """
     found = confident_classes(probs, targets)
-    return (found >= 0) & (found != targets) & (margins(probs, targets) < 0)
+    made: Mask = (found >= 0) & (found != targets) & (margins(probs, targets) < 0)
+    return made
 
 
 def self_confidence(probs: Array, targets: Indices) -> Array:
@@ -69,4 +70,5 @@ def margins(probs: Array, targets: Indices) -> Array:
     """(N,) the label's probability less that of the most probable other class: from -1, surely wrong, to 1."""
     others = probs.copy()
     others[np.arange(len(probs)), targets] = -np.inf
-    return self_confidence(probs, targets) - others.max(axis=1)
+    made: Array = self_confidence(probs, targets) - others.max(axis=1)
+    return made

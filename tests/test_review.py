@@ -48,12 +48,12 @@ class Caller:
     ) -> tuple[int, str]:
         """Status and text; None as a header leaves it out."""
         usual = {"host": self.host, "origin": f"http://{self.host}" if method == "POST" else None}
-        given = {name: value for name, value in (usual | headers).items() if value is not None}
         line = http.client.HTTPConnection(self.host, timeout=30)
         line.putrequest(method, path or f"/{self.word}/" + ("decide" if method == "POST" else ""), skip_host=True)
         content = body.encode() if isinstance(body, str) else body
-        for name, value in ({"content-length": str(len(content))} | given).items():
-            line.putheader(name, value)
+        for name, value in (usual | {"content-length": str(len(content))} | headers).items():
+            if value is not None:
+                line.putheader(name, value)
         line.endheaders(content)
         with line.getresponse() as answer:
             found = answer.status, answer.read().decode()
