@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli_audit import audits
 from pipeline.cli_augment import augments
 from pipeline.cli_cache import caches
 from pipeline.cli_checks import checks
@@ -41,6 +42,7 @@ app.add_typer(submissions)
 app.add_typer(caches)
 app.add_typer(augments)
 app.add_typer(searches)
+app.add_typer(audits)
 
 app.command("train-head")(train_head)
 

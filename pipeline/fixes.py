@@ -2,6 +2,7 @@
 
 A fix is a row ``path,column,value``. ``path`` is a person (the folder) or one photo (its id). ``column`` is a label
 column and ``value`` the right label, or ``swap`` and the names of two shots of the person whose labels change places.
+Where there is a column ``decision``, as in the files of `pipe review`, only rows of the decision *wrong* are fixes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pipeline.samples import Samples
 from pipeline.tables import read_table
 
 SWAP = "swap"
+WRONG, RIGHT, UNSURE = DECISIONS = ("wrong", "right", "unsure")  # what somebody says of a label
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +34,14 @@ def read_fixes(file: Path) -> list[Fix]:
     """The fixes of a CSV.
 
     Raises:
-        LayoutError: The file is no such table.
+        LayoutError: The file is no such table, or a decision is none.
     """
     table = read_table(file, ["path", "column", "value"])
-    return [Fix(str(p), str(c), str(v)) for p, c, v in zip(table["path"], table["column"], table["value"], strict=True)]
+    decisions = table.get("decision", np.full(len(table["path"]), WRONG)).tolist()
+    if unknown := sorted(set(decisions) - {"", *DECISIONS}):
+        raise LayoutError(f"{file}: decision {unknown[0]!r} is none; decisions are: {', '.join(DECISIONS)}, or nothing")
+    rows = zip(table["path"].tolist(), table["column"].tolist(), table["value"].tolist(), decisions, strict=True)
+    return [Fix(path, column, value) for path, column, value, decision in rows if decision == WRONG]
 
 
 def known_fixes() -> list[Fix]:

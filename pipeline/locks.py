@@ -22,7 +22,9 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some network a
 
 
 @contextlib.contextmanager
-def locked(file: Path, what: str, *, doing: str = "trained", patience: float = 0.0) -> Iterator[str]:
+def locked(
+    file: Path, what: str, *, doing: str = "trained", other: str = "--name", patience: float = 0.0
+) -> Iterator[str]:
     """Hold ``file`` for this process; gives a line about a former owner that ended without a word, else the empty text.
 
     Record locks are used, since worker processes inherit the other kind and would hold it after a kill. On a disk that
@@ -32,6 +34,7 @@ def locked(file: Path, what: str, *, doing: str = "trained", patience: float = 0
         file: The lock's file, made when it is not there.
         what: What it stands for, in messages.
         doing: What its owner does with it, in messages.
+        other: The option that names another one, in messages.
         patience: Seconds to wait for another process that holds it.
 
     Raises:
@@ -44,7 +47,7 @@ def locked(file: Path, what: str, *, doing: str = "trained", patience: float = 0
         if not taken:
             raise ArtifactError(
                 f"{what} is being {doing} by another command ({_named(former)}); wait for it, stop it, or give "
-                f"another --name. If no such process runs, remove {file}"
+                f"another {other}. If no such process runs, remove {file}"
             )
         left = f"{_named(former)} left {what} unfinished; its work is kept" if former else ""
         _write(
