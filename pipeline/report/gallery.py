@@ -55,9 +55,7 @@ def most_confident(found: Seen, most: int) -> IntArray:
     return np.asarray(wrong[np.argsort(-confidence, kind="stable")][:most])
 
 
-def _wrong_in(
-    head: str, found: Seen, own: Known, runs: Sequence[Known], rows: IntArray
-) -> tuple[Indices, Indices]:
+def _wrong_in(head: str, found: Seen, own: Known, runs: Sequence[Known], rows: IntArray) -> tuple[Indices, Indices]:
     """In how many runs each of these photos is wrong, and of how many."""
     wrong, of = np.ones(len(rows), dtype=np.int64), np.ones(len(rows), dtype=np.int64)
     ids = found.oof.ids[rows].tolist()

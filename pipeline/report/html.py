@@ -15,7 +15,7 @@ from pipeline.page.render import write_page
 from pipeline.report.detail import by_value
 from pipeline.report.gallery import examples, wrong_photos
 from pipeline.report.oof import OofReport
-from pipeline.report.photos import Photos, find_photos, with_thumbs
+from pipeline.report.photos import find_photos, with_thumbs
 from pipeline.report.plots import age_chart, learning_charts, reliability_chart
 from pipeline.report.shown import Known, Shown
 from pipeline.terminal import one_line
@@ -60,15 +60,14 @@ def write_html(
     """
     wrong = wrong_photos(shown, runs, most)
     cells = examples(shown.joint) if shown.joint else {}
-    ids = list(dict.fromkeys([each["photo"] for of in wrong.values() for each in of] + sum(cells.values(), [])))
+    worst = [each["photo"] for of_head in wrong.values() for each in of_head]
+    ids = list(dict.fromkeys([*worst, *(name for names in cells.values() for name in names)]))
     photos = with_thumbs(find_photos(shown, data), ids)
     if cams and photos.thumbs:
         from pipeline.report.cam import with_maps
 
         photos = with_maps(photos, shown, wrong, cams)
-    ages = {
-        head: by_value(seen, photos.of(head, seen.oof.ids.tolist())) for head, seen in shown.heads.items()
-    }
+    ages = {head: by_value(seen, photos.of(head, seen.oof.ids.tolist())) for head, seen in shown.heads.items()}
     values = {
         "title": "Out-of-fold report",
         "command": "pipe oof-report --html",
@@ -131,4 +130,6 @@ def _of_head(head: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[float]:
 def told(written: Written, file: Path) -> str:
     """A line on what was written."""
     about = f"{written.size / 2**20:.1f} MB"
-    return f"page: {file} ({about}, {written.photos} photos)" + (f"\n  no photos: {written.note}" if written.note else "")
+    return f"page: {file} ({about}, {written.photos} photos)" + (
+        f"\n  no photos: {written.note}" if written.note else ""
+    )

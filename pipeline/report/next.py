@@ -41,7 +41,7 @@ def what_next(shown: Shown) -> Next:
     of_class = _first(gains[name])
     found = f"{name} scores {_score(shown.heads[name]):.3f}{_habit(shown.heads[name], of_class)}"
     if lacking := [part for part in PARTS if part not in shown.heads]:
-        return Next(lacking[0], "", gains, f"Train {' and '.join(lacking)} next, for a score of 18 classes; {found}.")
+        return Next(lacking[0], "", gains, f"Train {' and '.join(lacking)}, for a score of 18 classes; {found}.")
     return Next(name, of_class, gains, f"Give the heads photos and folds in common; {found}.")
 
 
@@ -59,10 +59,12 @@ def _of_joint(shown: Shown, joint: Seen) -> Next:
         }
     head = _first(of_head)
     if not of_head[head] > 0:
-        return Next(head, "", gains, "No head costs anything: macro F1 would not rise if one of them were always right.")
+        return Next(
+            head, "", gains, "No head costs anything: macro F1 would not rise if one of them were always right."
+        )
     of_class = _first(gains[head])
     why = (
-        f"Work on {head} next, first on {of_class}: were {head} always right, macro F1 would be "
+        f"Work on {head}, first on its class {of_class}: were {head} always right, macro F1 would be "
         f"{now + of_head[head]:.3f} instead of {now:.3f} ({of_class} alone: {gains[head][of_class]:+.3f})"
         f"{_habit(shown.heads[head], of_class)}."
     )

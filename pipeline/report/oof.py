@@ -162,9 +162,7 @@ def report_joint(shown: Shown, joint: Seen) -> JointReport:
         accuracy=accuracy(whole.targets, whole.labels, n),
         photos=len(whole.ids),
         if_perfect={name: macro_f1(whole.targets, labels, n) for name, labels in perfect.items()},
-        costs={
-            name: _ends(draws.macro_f1(whole.targets * n + labels, n) - now) for name, labels in perfect.items()
-        },
+        costs={name: _ends(draws.macro_f1(whole.targets * n + labels, n) - now) for name, labels in perfect.items()},
         classes=class_table(joint),
         confusion=confusion(whole.targets, whole.labels, n).tolist(),
         confusions=_confusions(joint),

@@ -1,4 +1,4 @@
-"""The photos that a page shows: found where the run was trained, or where the user says, and only if they are the same."""
+"""The photos that a page shows: where the run was trained, or where the user says, and only if they are the same."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from heads.registry import HEADS
 from pipeline.config import TrainConfig
 from pipeline.errors import LayoutError, PipelineError
 from pipeline.report.shown import Shown
+from pipeline.samples import Samples
 
 THUMB = 96  # pixels a side
 
@@ -22,18 +23,23 @@ class Photos:
     """What could be found of the photos.
 
     Attributes:
-        paths: Sample id -> file; empty when they are not there.
+        samples: The table of all photos of the run; None when they are not there.
         values: Head of a quantity -> sample id -> quantity (years), NaN = not labelled.
         note: Why there are none; empty when there are.
         thumbs: Sample id -> a small picture as a ``data:`` address.
         cams: (head, sample id) -> the same under a map of what spoke for the answer.
     """
 
-    paths: Mapping[str, Path] = field(default_factory=dict)
+    samples: Samples | None = None
     values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     note: str = ""
     thumbs: Mapping[str, str] = field(default_factory=dict)
     cams: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Sample id -> file; empty when they are not there."""
+        return dict(zip(self.samples.ids.tolist(), self.samples.paths, strict=True)) if self.samples else {}
 
     def of(self, head: str, ids: Sequence[str]) -> FloatArray:
         """(M,) quantities of photos; NaN where unknown."""
@@ -74,16 +80,17 @@ def _found(root: Path, config: Mapping[str, object], digest: str, run: str) -> P
         for head in HEADS.values()
         if head.edges and head.column in samples.columns
     }
-    return Photos(dict(zip(ids, samples.paths, strict=True)), values)
+    return Photos(samples, values)
 
 
 def with_thumbs(photos: Photos, ids: Sequence[str]) -> Photos:
     """The photos with small pictures of these; without any when one cannot be read."""
     from pipeline.page.thumbnails import data_uris
 
-    there = [name for name in ids if name in photos.paths]
+    paths = photos.paths
+    there = [name for name in ids if name in paths]
     try:
-        pictures = data_uris([photos.paths[name] for name in there], THUMB)
+        pictures = data_uris([paths[name] for name in there], THUMB)
     except PipelineError as error:
         return replace(photos, note=f"{error}; without it no photo is shown")
     return replace(photos, thumbs=dict(zip(there, pictures, strict=True)))

@@ -46,11 +46,15 @@ def age_chart(head: str, points: Sequence[Mapping[str, Any]], edges: Sequence[fl
         for number, name in enumerate(points[0]["taken_for"]):
             share = np.asarray([point["taken_for"][name] for point in points]) / photos
             colour = SERIES[number % len(SERIES)]
-            axes.bar(left, share, width, bottom, align="edge", label=f"taken for {plain(name)}", color=colour, alpha=0.85)
+            axes.bar(
+                left, share, width, bottom, align="edge", label=f"taken for {plain(name)}", color=colour, alpha=0.85
+            )
             bottom += share
         for edge in edges:
             axes.axvline(edge, color=INK, linewidth=1.2)
-        axes.set(ylim=(0, 1), xlim=(left[0], left[-1] + width[-1]), xlabel=f"true {plain(head)} in years", ylabel="share")
+        axes.set(
+            ylim=(0, 1), xlim=(left[0], left[-1] + width[-1]), xlabel=f"true {plain(head)} in years", ylabel="share"
+        )
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
     alt = f"{head}: what photos are taken for, by the true quantity; lines stand where the true class changes"
@@ -58,7 +62,7 @@ def age_chart(head: str, points: Sequence[Mapping[str, Any]], edges: Sequence[fl
 
 
 def learning_charts(run: Run, head: str, n_heads: int) -> list[Markup]:
-    """Macro F1 and loss of the held-out photos by epoch, a line a fold; the training loss beside it if it is the head's.
+    """Macro F1 and loss of the held-out photos by epoch, a line a fold; beside it the training loss of a single head.
 
     Raises:
         LayoutError: ``history.csv`` is missing or damaged, or knows nothing of the head.

@@ -17,7 +17,7 @@ def render(report: OofReport) -> str:
     blocks = ["\n".join(_head(head)) for head in report.heads]
     blocks.append("\n".join(_joint(report.joint)) if report.joint else report.missing)
     if report.next:
-        blocks.append("\n".join(wrap(one_line(report.next.why), 78)))
+        blocks.append("\n".join(wrap(one_line(f"next: {report.next.why}"), 78)))
     return "\n\n".join(blocks)
 
 

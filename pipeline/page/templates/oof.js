@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const all = JSON.parse(document.getElementById("wrong").textContent);
-  const PAGE = 60;
+  const PAGE = 28;
   const make = (tag, text, className) => {
     const node = document.createElement(tag);
     if (text !== undefined) node.textContent = text;
