@@ -18,7 +18,7 @@ from pipeline.cli_search import searches
 from pipeline.cli_submission import submissions
 from pipeline.cli_train import train_head
 from pipeline.config import TrainConfig
-from pipeline.errors import PipelineError, Stopped
+from pipeline.errors import ConfigError, PipelineError, Stopped
 from pipeline.interrupts import Terminated, terminable
 from pipeline.launch import last_words
 from pipeline.options import ARTIFACTS, Artifacts, AsJson, ConfigFile, Data, Runs, show
@@ -60,6 +60,8 @@ def oof_report(
     from pipeline.report.shown import choose
     from pipeline.store import Store
 
+    if (data or cam) and not html:
+        raise ConfigError("--data and --cam are for the page; name its file with --html")
     known = [(run, run.info()) for run in Store(artifacts).finished(runs or ())]
     shown = choose(known)
     report = oof.report_on(known, shown)

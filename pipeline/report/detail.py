@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.bootstrap import Draws
+from ensemble.bootstrap import Draws, person_interval
 from ensemble.metrics import accuracy, confusion, macro_f1
 from ensemble.predictions import Mask
 from ensemble.reliability import curves, reliability
 from heads.base import FloatArray
 from heads.registry import JOINT
+from pipeline.report.oof import class_table
 from pipeline.report.shown import Seen, Shown, by_id
 
 STATE = "mask"  # the head whose true class the others are split by
@@ -35,10 +36,14 @@ def make_detail(shown: Shown) -> dict[str, Any]:
 def _head(seen: Seen) -> dict[str, Any]:
     oof = seen.oof
     drawn = curves(oof.targets, oof.probs)
+    n = len(oof.classes)
     return {
         "photos": len(oof.ids),
         "people": len(np.unique(seen.persons)),
-        "confusion": confusion(oof.targets, oof.labels, len(oof.classes)).tolist(),
+        "macro_f1": macro_f1(oof.targets, oof.labels, n),
+        "interval_95": person_interval(oof.targets, oof.labels, seen.persons, n),
+        "classes": class_table(seen),
+        "confusion": confusion(oof.targets, oof.labels, n).tolist(),
         "reliability": reliability(oof.targets, oof.probs, seen.persons),
         "curves": {
             name: [{"probability": p, "share": share, "photos": n} for p, share, n in points]

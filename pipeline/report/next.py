@@ -48,7 +48,8 @@ def what_next(shown: Shown) -> Next:
 def _of_joint(shown: Shown, joint: Seen) -> Next:
     targets, labels, n = joint.oof.targets, joint.oof.labels, len(JOINT.classes)
     now = macro_f1(targets, labels, n)
-    of_head, gains = {}, {}
+    of_head: dict[str, float] = {}
+    gains: dict[str, dict[str, float]] = {}
     for number, part in enumerate(JOINT.parts):
         right = with_truth(labels, targets, number, SIZES)
         of_head[part.name] = macro_f1(targets, right, n) - now

@@ -64,7 +64,8 @@ def find_photos(shown: Shown, data: Path | None) -> Photos:
     except PipelineError as error:
         if data:
             raise
-        return Photos(note=f"{error}; say where the photos are with --data")
+        advice = "" if "--data" in str(error) else "; say where the photos are with --data"
+        return Photos(note=f"{error}{advice}")
 
 
 def _found(root: Path, config: Mapping[str, object], digest: str, run: str) -> Photos:

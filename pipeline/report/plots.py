@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.errors import LayoutError
 from pipeline.page.charts import INK, SERIES, chart
@@ -99,7 +100,7 @@ def _lines(rows: History, columns: Mapping[str, str], label: str, alt: str) -> M
                     label=f"fold {which:g}" if kind == "held-out" and len(folds) <= MOST_LINES else None,
                 )
         axes.set(xlabel="epoch", ylabel=label)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(folds) <= MOST_LINES:
             axes.legend(loc="best")
 
