@@ -234,7 +234,7 @@ def test_without_photos_and_history_the_page_stands(tmp_path: Path, cli: Cli) ->
 
 
 def test_other_photos_than_the_runs_are_not_shown(made: tuple[Path, Path], tmp_path: Path, cli: Cli) -> None:
-    write_table(tmp_path / "data", seed=3)
+    write_table(tmp_path / "data", people=11)
     where = ["--html", tmp_path / "r.html", "--artifacts", made[0]]
     code, _, err = cli("oof-report", *where, "--data", tmp_path / "data")
     assert code == 2

@@ -141,7 +141,8 @@
     more.hidden = wanted.length <= shown;
   }
   function look(head, truth, taken) {
-    form.reset();
+    field.fold.value = field.kind.value = "";
+    field.least.value = 0;
     field.head.value = head;
     refill();
     field.true.value = truth;
@@ -157,7 +158,10 @@
     draw();
   });
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(() => { refill(); shown = PAGE; draw(); }));
+  form.addEventListener("reset", () => {
+    const head = field.head.value;
+    setTimeout(() => { field.head.value = head; refill(); shown = PAGE; draw(); });
+  });
   more.addEventListener("click", () => {
     const next = shown;
     shown += PAGE;
