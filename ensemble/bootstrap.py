@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ensemble.metrics import require_pairs
+from ensemble.metrics import require_pairs, scores_of
 from ensemble.predictions import Array, EnsembleError, Indices, Names
 
 CELLS = 2**23  # numbers of a table that are held at once
@@ -73,6 +73,19 @@ class Draws:
         right_drawn, all_drawn = np.split(self._drawn(np.concatenate([hits, total], axis=1)), 2, axis=1)
         f1 = np.divide(2 * right_drawn, all_drawn, out=np.zeros_like(all_drawn), where=all_drawn > 0)
         return np.asarray(f1.mean(axis=1))
+
+    def class_scores(self, cells: Indices, n_classes: int) -> Array:
+        """(R, C, 3) precision, recall and F1 of each class; 0 where they are undefined.
+
+        Args:
+            cells: (N,) ``target * C + label``.
+            n_classes: C.
+        """
+        targets, labels = np.divmod(cells, n_classes)
+        hits = self._by_person(targets, n_classes, (targets == labels).astype(np.float64))
+        called, true = (self._by_person(classes, n_classes, None) for classes in (labels, targets))
+        drawn = self._drawn(np.concatenate([hits, called, true], axis=1))
+        return scores_of(*np.split(drawn, 3, axis=1))
 
     def mean(self, values: Array, weights: Array | None = None) -> Array:
         """(R,) weighted means of (N,) values.

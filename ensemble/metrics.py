@@ -47,7 +47,17 @@ def precision_recall_f1(confusion: Indices | Array) -> Array:
         confusion: (..., C, C) counts; rows are the truth.
     """
     hits = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
-    called, true = confusion.sum(axis=-2), confusion.sum(axis=-1)
+    return scores_of(hits, confusion.sum(axis=-2), confusion.sum(axis=-1))
+
+
+def scores_of(hits: Array, called: Indices | Array, true: Indices | Array) -> Array:
+    """(..., C, 3) precision, recall and F1 of each class; 0 where they are undefined.
+
+    Args:
+        hits: (..., C) how many samples of the class were called so.
+        called: (..., C) how many samples were called so.
+        true: (..., C) how many samples are of the class.
+    """
     pairs = ((hits, called), (hits, true), (2 * hits, called + true))
     return np.stack([_ratio(above, below) for above, below in pairs], axis=-1)
 

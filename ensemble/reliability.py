@@ -43,6 +43,27 @@ def classwise_ece(targets: Indices, probs: Array, *, bins: int = BINS) -> float:
     return float(np.abs(_summed(*_gaps(targets, probs, bins), bins)).sum() / probs.size)
 
 
+def curves(targets: Indices, probs: Array, *, bins: int = BINS) -> list[list[tuple[float, float, int]]]:
+    """For each class the bins that are not empty: mean probability, share of the class, how many samples.
+
+    Args:
+        targets: (N,) true classes.
+        probs: (N, C) probabilities.
+        bins: K, of equal width.
+
+    Raises:
+        EnsembleError: If there are no samples or a target is not in 0 to C-1.
+    """
+    require_classes("targets", targets, probs.shape[1])
+    cells, _ = _gaps(targets, probs, bins)
+    truth = np.eye(probs.shape[1])[targets]
+    given, true, counts = (_summed(cells, each, bins) for each in (probs, truth, np.ones_like(probs)))
+    return [
+        [(float(p / n), float(t / n), int(n)) for p, t, n in zip(*of_class, strict=True) if n]
+        for of_class in zip(given, true, counts, strict=True)
+    ]
+
+
 def reliability(targets: Indices, probs: Array, persons: Names, *, seed: int = 0) -> dict[str, dict[str, object]]:
     """Log-loss, Brier score and class-wise ECE, each with its 95 % interval, people being drawn.
 

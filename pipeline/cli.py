@@ -21,11 +21,11 @@ from pipeline.cli_search import searches
 from pipeline.cli_submission import submissions
 from pipeline.cli_train import train_head
 from pipeline.config import TrainConfig
-from pipeline.errors import PipelineError, Stopped
+from pipeline.errors import ConfigError, PipelineError, Stopped
 from pipeline.interrupts import Terminated, terminable
 from pipeline.launch import last_words
 from pipeline.options import ARTIFACTS, Artifacts, AsJson, ConfigFile, Data, Runs, show
-from pipeline.terminal import error_line, json_text
+from pipeline.terminal import error_line, harmless, json_text
 
 app = typer.Typer(
     help="Train attribute heads over K folds, keep honest out-of-fold predictions, vote, and write the submission.",
@@ -51,18 +51,38 @@ app.command("train-head")(train_head)
 def oof_report(
     runs: Runs = None,
     csv: Annotated[Path | None, typer.Option(help="Write the per-class table here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with charts and the worst mistakes here.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Where the photos of the page are [where the run was trained].")
+    ] = None,
+    gallery: Annotated[int, typer.Option(help="Mistakes of each head that the page shows.", min=1, max=2000)] = 120,
+    cam: Annotated[int, typer.Option(help="Of so many, what in the photo spoke for the answer.", min=0, max=2000)] = 0,
     as_json: AsJson = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
     """Score every head out-of-fold, with intervals, and say what each head costs the 18 classes."""
     from pipeline.files import write_csv
     from pipeline.report import oof, text
+    from pipeline.report.shown import choose
     from pipeline.store import Store
 
-    report = oof.make_report(Store(artifacts).finished(runs or ()))
+    if (data or cam) and not html:
+        raise ConfigError("--data and --cam are for the page; name its file with --html")
+    known = [(run, run.info()) for run in Store(artifacts).finished(runs or ())]
+    shown = choose(known)
+    report = oof.report_on(known, shown)
     if csv:
         write_csv(csv, text.CSV_HEADER, text.csv_rows(report))
-    show(json_text(report.as_dict()) if as_json else text.render(report))
+    if as_json or html:
+        from pipeline.report.detail import make_detail
+
+        detail = make_detail(shown)
+    show(json_text(report.as_dict() | {"detail": detail}) if as_json else text.render(report))
+    if html:
+        from pipeline.report.html import told, write_html
+
+        written = write_html(html, report, detail, shown, known, data=data, most=gallery, cams=cam)
+        typer.echo(harmless(told(written, html)), err=as_json)
 
 
 @app.command("folds")

@@ -17,7 +17,8 @@ from ensemble.weights import WEIGHT_RULES
 from heads.registry import JOINT, LABELS
 from pipeline.competition import template
 from pipeline.members import head_predictions
-from pipeline.report.oof import make_report, newest_complete_set
+from pipeline.report.oof import make_report
+from pipeline.report.shown import newest_complete_set
 from pipeline.samples import list_digest
 from pipeline.store import Store
 from tests.builders import write_competition

@@ -26,6 +26,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals["inline"] = lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+    made.policies["json.dumps_kwargs"] = {"allow_nan": False}  # unsorted: the order of classes says something
     made.globals["version"] = version("headfold")
     return made
 

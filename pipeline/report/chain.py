@@ -22,6 +22,7 @@ from ensemble.reliability import reliability
 from heads.base import IntArray
 from heads.registry import JOINT
 from pipeline.files import SCHEMA
+from pipeline.report.shown import with_truth
 
 MOST_PAIRS = 12  # class pairs that a correction or decoder moves photos between
 
@@ -152,13 +153,6 @@ def _attribution(outcome: Outcome) -> dict[str, Any]:
             for (head, run), labels in outcome.left_out.items()
         ],
     }
-
-
-def with_truth(labels: IntArray, targets: IntArray, head: int, sizes: tuple[int, ...]) -> IntArray:
-    """(N,) joint labels in which one head's part is the truth."""
-    parts = list(np.unravel_index(labels, sizes))
-    parts[head] = np.unravel_index(targets, sizes)[head]
-    return np.asarray(np.ravel_multi_index(tuple(parts), sizes))
 
 
 def _submission(outcome: Outcome) -> dict[str, Any]:

@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.bootstrap import person_interval
-from ensemble.combine import compose
+from ensemble.bootstrap import Draws, person_interval
 from ensemble.metrics import accuracy, confusion, log_loss, macro_f1, precision_recall_f1
-from ensemble.predictions import EnsembleError, Predictions
-from heads.base import IntArray
-from heads.registry import JOINT, head_named
-from pipeline.members import head_predictions, persons_in, predicts
-from pipeline.schema import RunInfo
+from ensemble.predictions import Array
+from heads.registry import JOINT
+from pipeline.report.next import Next, what_next
+from pipeline.report.shown import SIZES, Known, Seen, Shown, choose, seen, with_truth
 from pipeline.store import Run
 
 SHOWN_CONFUSIONS = 6
@@ -38,7 +36,8 @@ class HeadReport:
         accuracy: Share of right photos.
         log_loss: Mean negative log-probability of the truth.
         mean_absolute_error: In the label's unit (years), where the objective has an expected value.
-        classes: Class -> precision, recall, F1 and number of photos.
+        classes: Class -> precision, recall, F1, each with its interval, and number of photos.
+        confusion: Photos of each true class (row) taken for each class (column).
     """
 
     run: str
@@ -50,7 +49,8 @@ class HeadReport:
     accuracy: float
     log_loss: float
     mean_absolute_error: float | None
-    classes: dict[str, dict[str, float]]
+    classes: dict[str, dict[str, Any]]
+    confusion: list[list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,9 @@ class JointReport:
         accuracy: Share of right photos.
         photos: N.
         if_perfect: Head -> macro F1 if that head alone were always right.
-        classes: Class -> precision, recall, F1 and number of photos.
+        costs: Head -> 95 % interval of what macro F1 would gain by it, the same people drawn for both.
+        classes: Class -> precision, recall, F1, each with its interval, and number of photos.
+        confusion: Photos of each true class (row) taken for each class (column).
         confusions: (truth, taken for, photos, share of the truth's photos), the most frequent first.
     """
 
@@ -74,17 +76,20 @@ class JointReport:
     accuracy: float
     photos: int
     if_perfect: dict[str, float]
-    classes: dict[str, dict[str, float]]
+    costs: dict[str, tuple[float, float]]
+    classes: dict[str, dict[str, Any]]
+    confusion: list[list[int]]
     confusions: list[tuple[str, str, int, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class OofReport:
-    """Everything that `pipe oof-report` shows; ``missing`` says why there is no 18-class score."""
+    """Everything that `pipe oof-report` shows; ``missing`` says why there is no 18-class score, ``next`` what to do."""
 
     heads: list[HeadReport]
     joint: JointReport | None
     missing: str = ""
+    next: Next | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON knows it."""
@@ -97,97 +102,80 @@ def make_report(runs: Sequence[Run]) -> OofReport:
     Raises:
         ArtifactError: A run's files are missing or damaged.
     """
-    infos = [run.info() for run in runs]
-    heads = [report_head(run, info, head) for run, info in zip(runs, infos, strict=True) for head in info["classes"]]
-    chosen = newest_complete_set(list(zip(runs, infos, strict=True)))
-    if chosen is None:
-        return OofReport(
-            heads, None, f"no 18-class score: it needs runs of {', '.join(h.name for h in JOINT.parts)} on equal folds"
-        )
-    try:
-        return OofReport(heads, report_joint(chosen))
-    except EnsembleError as error:
-        return OofReport(heads, None, f"no 18-class score: {error}")
+    known = [(run, run.info()) for run in runs]
+    return report_on(known, choose(known))
 
 
-def report_head(run: Run, info: RunInfo, name: str) -> HeadReport:
+def report_on(runs: Sequence[Known], shown: Shown) -> OofReport:
+    """The report on these runs, of which ``shown`` are looked at closely."""
+    heads = [report_head(pair, head) for pair in runs for head in pair[1]["classes"]]
+    joint = report_joint(shown, shown.joint) if shown.joint else None
+    return OofReport(heads, joint, shown.missing, what_next(shown))
+
+
+def report_head(pair: Known, name: str) -> HeadReport:
     """The scores of one head of a run, over the mean of its views."""
-    oof = head_predictions(run, info, head_named(name), "oof", info["config"]["views"])
-    n = len(oof.classes)
+    run, info = pair
+    found = seen(run, info, name)
+    oof, n = found.oof, len(found.oof.classes)
     folds = [oof.take(oof.folds == fold) for fold in np.unique(oof.folds)]
     return HeadReport(
         run=run.name,
         head=name,
         objective=info["heads"][name],
         macro_f1=macro_f1(oof.targets, oof.labels, n),
-        interval_95=person_interval(oof.targets, oof.labels, persons_in(run, oof.ids), n),
+        interval_95=person_interval(oof.targets, oof.labels, found.persons, n),
         folds=tuple(macro_f1(part.targets, part.labels, n) for part in folds),
         accuracy=accuracy(oof.targets, oof.labels, n),
         log_loss=log_loss(oof.targets, oof.probs),
         mean_absolute_error=info["scores"][name].get("mean_absolute_error"),
-        classes=class_table(oof.classes, oof.targets, oof.labels),
+        classes=class_table(found),
+        confusion=confusion(oof.targets, oof.labels, n).tolist(),
     )
 
 
-def class_table(classes: Sequence[str], targets: IntArray, labels: IntArray) -> dict[str, dict[str, float]]:
-    """Precision, recall, F1 and number of photos of every class."""
-    counts = confusion(targets, labels, len(classes))
-    rows = zip(classes, precision_recall_f1(counts), counts.sum(axis=1), strict=True)
+def class_table(found: Seen) -> dict[str, dict[str, Any]]:
+    """Precision, recall, F1 and number of photos of every class; intervals are of the draws of `person_interval`."""
+    oof, n = found.oof, len(found.oof.classes)
+    counts = confusion(oof.targets, oof.labels, n)
+    drawn = Draws.of(found.persons).class_scores(found.cells, n)
+    ends = np.quantile(drawn, [0.025, 0.975], axis=0).transpose(1, 2, 0)  # (C, 3, 2)
+    rows = zip(oof.classes, precision_recall_f1(counts), ends.tolist(), counts.sum(axis=1), strict=True)
     return {
-        name: {"precision": float(p), "recall": float(r), "f1": float(f), "photos": int(photos)}
-        for name, (p, r, f), photos in rows
+        name: dict(zip(("precision", "recall", "f1"), map(float, scores), strict=True))
+        | dict(zip(("precision_95", "recall_95", "f1_95"), intervals, strict=True))
+        | {"photos": int(photos)}
+        for name, scores, intervals, photos in rows
     }
 
 
-def newest_complete_set(runs: Sequence[tuple[Run, RunInfo]]) -> dict[str, tuple[Run, RunInfo]] | None:
-    """The newest run for each part of the 18 classes, all of one fold table; None when no set is complete."""
-    for _, newest in reversed(runs):
-        same = [(run, info) for run, info in runs if (info["folds"], info["data"]) == (newest["folds"], newest["data"])]
-        chosen = {part.name: pair for part in JOINT.parts for pair in same if predicts(pair[1], part.name)}
-        if len(chosen) == len(JOINT.parts):
-            return chosen
-    return None
-
-
-def report_joint(chosen: dict[str, tuple[Run, RunInfo]]) -> JointReport:
+def report_joint(shown: Shown, joint: Seen) -> JointReport:
     """The 18-class score of one run a head, and what each head costs it."""
-    heads = []
-    for part in JOINT.parts:
-        run, info = chosen[part.name]
-        heads.append(head_predictions(run, info, part, "oof", info["config"]["views"]))
-    whole = _known(heads)
-    n = len(JOINT.classes)
-    run = chosen[JOINT.parts[0].name][0]
+    whole, n, persons = joint.oof, len(JOINT.classes), joint.persons
+    draws = Draws.of(persons)
+    now = draws.macro_f1(joint.cells, n)
+    perfect = {part.name: with_truth(whole.labels, whole.targets, k, SIZES) for k, part in enumerate(JOINT.parts)}
     return JointReport(
-        runs={name: run.name for name, (run, _) in chosen.items()},
+        runs={part.name: shown.runs[part.name][0].name for part in JOINT.parts},
         macro_f1=macro_f1(whole.targets, whole.labels, n),
-        interval_95=person_interval(whole.targets, whole.labels, persons_in(run, whole.ids), n),
+        interval_95=person_interval(whole.targets, whole.labels, persons, n),
         accuracy=accuracy(whole.targets, whole.labels, n),
         photos=len(whole.ids),
-        if_perfect=_if_perfect(heads),
-        classes=class_table(JOINT.classes, whole.targets, whole.labels),
-        confusions=_confusions(whole),
+        if_perfect={name: macro_f1(whole.targets, labels, n) for name, labels in perfect.items()},
+        costs={name: _ends(draws.macro_f1(whole.targets * n + labels, n) - now) for name, labels in perfect.items()},
+        classes=class_table(joint),
+        confusion=confusion(whole.targets, whole.labels, n).tolist(),
+        confusions=_confusions(joint),
     )
 
 
-def _known(heads: Sequence[Predictions]) -> Predictions:
-    composed = compose(heads, classes=JOINT.classes)
-    return composed.take(composed.targets >= 0)
+def _ends(drawn: Array) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
 
 
-def _if_perfect(heads: Sequence[Predictions]) -> dict[str, float]:
-    """Macro F1 of the 18 classes if one head always gave the truth and the others what they gave."""
-    scores = {}
-    for index, part in enumerate(JOINT.parts):
-        head = heads[index]
-        truth = Predictions(head.ids, head.classes, np.eye(len(head.classes))[head.targets], head.folds, head.targets)
-        whole = _known([*heads[:index], truth, *heads[index + 1 :]])
-        scores[part.name] = macro_f1(whole.targets, whole.labels, len(JOINT.classes))
-    return scores
-
-
-def _confusions(whole: Predictions) -> list[tuple[str, str, int, float]]:
-    counts = confusion(whole.targets, whole.labels, len(JOINT.classes))
+def _confusions(joint: Seen) -> list[tuple[str, str, int, float]]:
+    counts = confusion(joint.oof.targets, joint.oof.labels, len(JOINT.classes))
     wrong = counts - np.diag(np.diag(counts))
     order = np.argsort(-wrong, axis=None, kind="stable")[:SHOWN_CONFUSIONS]
     cells = [np.unravel_index(cell, wrong.shape) for cell in order]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import wrap
+from typing import Any
 
 from pipeline.report.oof import HeadReport, JointReport, OofReport
 from pipeline.terminal import one_line
@@ -14,6 +16,8 @@ def render(report: OofReport) -> str:
     """The whole report."""
     blocks = ["\n".join(_head(head)) for head in report.heads]
     blocks.append("\n".join(_joint(report.joint)) if report.joint else report.missing)
+    if report.next:
+        blocks.append("\n".join(wrap(one_line(f"next: {report.next.why}"), 78)))
     return "\n\n".join(blocks)
 
 
@@ -75,7 +79,7 @@ def _joint(report: JointReport) -> Iterator[str]:
         yield f"    {truth:<24} taken for {taken:<24} {photos:5d} ({share:.0%})"
 
 
-def _classes(classes: dict[str, dict[str, float]]) -> Iterator[str]:
+def _classes(classes: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield f"    {'class':<24} precision  recall      F1  photos"
     for name, row in classes.items():
         yield f"    {name:<24} {row['precision']:9.3f} {row['recall']:7.3f} {row['f1']:7.3f} {row['photos']:7.0f}"
