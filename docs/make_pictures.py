@@ -200,7 +200,7 @@ def class_mix() -> bytes:
     }
 
     def draw(axes: Any) -> None:
-        for row, (name, scenario) in enumerate(worlds.items()):
+        for row, scenario in enumerate(worlds.values()):
             estimate, truth = mixes(scenario)
             rng = np.random.default_rng(row)
             axes.scatter(100 * (estimate - truth)[:, 2], row + rng.uniform(-0.2, 0.2, len(truth)), s=18)
