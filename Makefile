@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow docs clean
+.PHONY: demo test test-slow docs site clean
 
 demo: $(STAMP)  ## draw people and run the whole line on them
 	$(BIN)/pipe demo
@@ -20,11 +20,15 @@ test-slow: $(STAMP)  ## trainings on a real Dask cluster and a real Ray, killed 
 docs: $(STAMP)  ## write docs/cli.md anew from --help
 	$(BIN)/python docs/make_cli.py
 
+site: $(STAMP)  ## the documents as pages with pictures: site/index.html
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
 	touch $(STAMP)
 
-clean:  ## remove the environment and the demo
-	rm -rf $(VENV) demo
+clean:  ## remove the environment, the demo and the site
+	rm -rf $(VENV) demo site
