@@ -58,4 +58,4 @@ def sign_test(better: int, worse: int) -> float:
     for k in range(min(better, worse)):
         term = term * (n - k) // (k + 1)
         tail += term
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, float(2 * tail / 2**n))

@@ -5,7 +5,7 @@ Row weights say how many samples a row stands for: to judge a set under another 
 Legend: N samples, C classes.
 """
 
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -58,7 +58,7 @@ def scores_of(hits: Array, called: Indices | Array, true: Indices | Array) -> Ar
         called: (..., C) how many samples were called so.
         true: (..., C) how many samples are of the class.
     """
-    pairs = ((hits, called), (hits, true), (2 * hits, called + true))
+    pairs: tuple[tuple[Array, Any], ...] = ((hits, called), (hits, true), (2 * hits, called + true))
     return np.stack([_ratio(above, below) for above, below in pairs], axis=-1)
 
 

@@ -53,13 +53,17 @@ def write_case(root: Path, looks: dict[str, Change], *, people: int = 18, names:
     return case
 
 
+def _unchanged(photo: str, label: str) -> str:
+    return label
+
+
 def _overwrite(run: Run, case: Case, looks: dict[str, Change], seed: int) -> None:
     samples, rng = case.samples, np.random.default_rng(seed)
     _, person = np.unique(samples.persons, return_inverse=True)
     folds = person % N_FOLDS
     for head in LABELS:
         targets = head.labels(head.values(samples.columns))
-        change = looks.get(head.name, lambda photo, label: label)
+        change: Change = looks.get(head.name, _unchanged)
         seen = [change(photo, head.classes[t]) for photo, t in zip(samples.ids.tolist(), targets, strict=True)]
         sure = np.eye(len(head.classes))[[head.classes.index(name) for name in seen]]
         # surer of what contradicts its label than of others: confidence is compared with their mean

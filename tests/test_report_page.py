@@ -292,7 +292,8 @@ def test_grad_cam_of_a_linear_head_is_the_class_activation_map() -> None:
     taken = torch.tensor([2, 0])
     found = grad_cam(network, pixels, lambda outputs: outputs.gather(1, taken[:, None])[:, 0])
     with torch.no_grad():
-        features = network.backbone.forward_features((pixels.float() - network.mean) / network.std)
+        backbone: Any = network.backbone
+        features = backbone.forward_features((pixels.float() - network.mean) / network.std)
         weights = next(w for w in network.head.parameters() if w.ndim == 2)[taken]
         wanted = torch.einsum("nf,nfhw->nhw", weights, features).clamp(min=0)
         wanted = wanted / wanted.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)

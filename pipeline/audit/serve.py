@@ -165,7 +165,7 @@ def _handler(review: Review, page: Callable[[list[Row]], str], word: str) -> typ
 
         def _is_allowed(self, place: str) -> bool:
             """Whether the call is the page's own; answers those that are not."""
-            host = f"{HOST}:{self.server.server_address[1]}"
+            host = f"{HOST}:{self.connection.getsockname()[1]}"
             origin = self.headers.get("Origin")
             if self.headers.get("Host") != host or origin not in ([f"http://{host}"] if place else [None]):
                 self._answer(HTTPStatus.FORBIDDEN, f"only the page at http://{host} may ask")

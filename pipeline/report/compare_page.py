@@ -132,7 +132,9 @@ def _curve_chart(comparison: Comparison, quantity: str) -> Markup:
             axes.plot([*curve], [*curve.values()], dash, label=shortened(run, NAME).replace("$", r"\$"), linewidth=1.6)
         axes.set_xlabel("epoch")
         axes.set_ylabel(quantity.replace("_", " "))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        from matplotlib.ticker import MaxNLocator
+
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=8)
 
     return chart(draw, alt=f"{quantity} by epoch, mean over the folds, a line a run")

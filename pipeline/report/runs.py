@@ -53,7 +53,7 @@ def _unfinished(run: Run) -> dict[str, Any]:
     n_folds = settings["config"]["folds"]
     done = sum(run.fold_done(fold) for fold in range(n_folds))
     state = f"{done} of {n_folds} folds"
-    nothing = {"macro_f1": {}, "seconds": None, "peak_memory": None, "note": "", "finished": ""}
+    nothing: dict[str, Any] = {"macro_f1": {}, "seconds": None, "peak_memory": None, "note": "", "finished": ""}
     return _settings(run, settings) | {"state": state} | nothing
 
 
