@@ -33,7 +33,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 # NumPy's own reader goes through Python's `ast`, which on 3.11 fails now and then where threads use it side by side
 HEADER = re.compile(
     rb"\{'descr': '(?P<descr>[<>|]?[A-Za-z]\d{1,9})', 'fortran_order': (?P<fortran>True|False),"
-    rb" 'shape': \((?P<shape>|\d{1,19},|\d{1,19}(?:, \d{1,19})+)\), \} *\n"
+    rb" 'shape': \((?P<shape>|\d{1,19},|\d{1,19}(?:, \d{1,19})+)\)(?:, )?\} *\n"
 )
 
 
