@@ -29,7 +29,7 @@ class Recipe:
         of: The recipe whose runs are scored; itself, if empty.
         bag: Whether the seeds' probabilities are averaged.
         note: What to know when the row is read.
-        verdict: ``kept``, ``dropped`` or ``-``.
+        verdict: ``kept``, ``dropped``, ``within noise`` or ``-``.
     """
 
     name: str
