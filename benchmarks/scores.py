@@ -17,11 +17,10 @@ from ensemble.logs import log
 from ensemble.metrics import macro_f1
 from ensemble.predictions import Array, Indices, Names, Predictions
 from heads.registry import JOINT, head_named
-from pipeline.members import head_predictions, persons_in, predicts
+from pipeline.members import PARTS, head_predictions, persons_in, predicts
 from pipeline.schema import RunInfo
 from pipeline.store import Run
 
-PARTS = tuple(part.name for part in JOINT.parts)
 AS_TRAINED, UNDONE = "as trained", "mix undone"
 Found = list[tuple[Run, RunInfo]]  # the finished runs of a recipe, by seed
 

@@ -23,9 +23,11 @@ from pipeline.config import TrainConfig
 from pipeline.drawing import encode_photo
 from pipeline.errors import NetworkError
 from pipeline.images import stacked
+from pipeline.members import PARTS
 from pipeline.network import Network, build_network, load_trained
+from pipeline.page.thumbnails import SIDE
 from pipeline.plan import task_of, values_of
-from pipeline.report.photos import THUMB, Photos
+from pipeline.report.photos import Photos
 from pipeline.report.shown import SIZES, Known, Shown
 
 WARM = np.array([255.0, 64.0, 0.0])  # RGB of a cell that spoke most
@@ -75,7 +77,7 @@ def _log_probability(task: Task, head: str, outputs: Tensor, taken: Tensor) -> T
     if head in names:
         probs = task.decode(outputs)[names.index(head)]
     else:
-        number = [part.name for part in JOINT.parts].index(head)
+        number = PARTS.index(head)
         others = [1 + axis for axis in range(len(SIZES)) if axis != number]
         probs = task.decode(outputs)[names.index(JOINT.name)].reshape(-1, *SIZES).sum(others)
     return probs.gather(1, taken[:, None])[:, 0].clamp(min=1e-12).log()
@@ -125,9 +127,9 @@ def grad_cam(network: Network, pixels: Tensor, score: Callable[[Tensor], Tensor]
 
 def _overlaid(files: Sequence[Path], maps: FloatArray) -> list[str]:
     """Each photo as a ``data:`` address, redder where its map is higher."""
-    small: Pixels = stacked(files, THUMB)
+    small: Pixels = stacked(files, SIDE)
     large = torch.nn.functional.interpolate(
-        torch.from_numpy(maps)[:, None], size=(THUMB, THUMB), mode="bilinear", align_corners=False
+        torch.from_numpy(maps)[:, None], size=(SIDE, SIDE), mode="bilinear", align_corners=False
     )
     share = 0.65 * large[:, 0, :, :, None].numpy()
     drawn = (small * (1 - share) + WARM * share).astype(np.uint8)

@@ -9,9 +9,8 @@ import numpy as np
 
 from ensemble.metrics import confusion, macro_f1
 from heads.registry import JOINT
+from pipeline.members import PARTS
 from pipeline.report.shown import SIZES, Seen, Shown, with_truth
-
-PARTS = tuple(part.name for part in JOINT.parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,6 @@ from pipeline.errors import LayoutError, PipelineError
 from pipeline.report.shown import Shown
 from pipeline.samples import Samples
 
-THUMB = 96  # pixels a side
-
 
 @dataclass(frozen=True, slots=True)
 class Photos:
@@ -91,7 +89,7 @@ def with_thumbs(photos: Photos, ids: Sequence[str]) -> Photos:
     paths = photos.paths
     there = [name for name in ids if name in paths]
     try:
-        pictures = data_uris([paths[name] for name in there], THUMB)
+        pictures = data_uris([paths[name] for name in there])
     except PipelineError as error:
         return replace(photos, note=f"{error}; without it no photo is shown")
     return replace(photos, thumbs=dict(zip(there, pictures, strict=True)))

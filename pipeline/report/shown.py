@@ -14,7 +14,7 @@ from ensemble.combine import compose
 from ensemble.predictions import EnsembleError, Predictions
 from heads.base import IntArray, StrArray
 from heads.registry import JOINT, head_named
-from pipeline.members import head_predictions, persons_in, predicts
+from pipeline.members import PARTS, head_predictions, persons_in, predicts
 from pipeline.schema import RunInfo
 from pipeline.store import Run
 
@@ -55,7 +55,7 @@ class Shown:
 def newest_complete_set(runs: Sequence[Known]) -> dict[str, Known] | None:
     """The newest run for each part of the 18 classes, all of one fold table; None when no set is complete."""
     for _, newest in reversed(runs):
-        chosen = _of(alike(runs, newest), [part.name for part in JOINT.parts])
+        chosen = _of(alike(runs, newest), PARTS)
         if len(chosen) == len(JOINT.parts):
             return chosen
     return None
@@ -74,20 +74,20 @@ def choose(runs: Sequence[Known]) -> Shown:
     """
     chosen = newest_complete_set(runs)
     among = alike(runs, next(iter(chosen.values()))[1] if chosen else runs[-1][1])
-    chosen = chosen or _of(among, [part.name for part in JOINT.parts])
-    own = {head for _, info in among for head in info["classes"]} - {part.name for part in JOINT.parts} - {JOINT.name}
+    chosen = chosen or _of(among, PARTS)
+    own = {head for _, info in among for head in info["classes"]} - {*PARTS, JOINT.name}
     chosen = dict(chosen) | _of(among, sorted(own))
     heads = {name: seen(*pair, name) for name, pair in chosen.items()}
-    lacking = [part.name for part in JOINT.parts if part.name not in heads]
+    lacking = [part for part in PARTS if part not in heads]
     if lacking:
-        wanted = ", ".join(part.name for part in JOINT.parts)
+        wanted = ", ".join(PARTS)
         return Shown(chosen, heads, None, f"no 18-class score: it needs runs of {wanted} on equal folds")
     try:
-        whole = compose([heads[part.name].oof for part in JOINT.parts], classes=JOINT.classes)
+        whole = compose([heads[part].oof for part in PARTS], classes=JOINT.classes)
     except EnsembleError as error:
         return Shown(chosen, heads, None, f"no 18-class score: {error}")
     known = whole.take(whole.targets >= 0)
-    return Shown(chosen, heads, Seen(known, persons_in(chosen[JOINT.parts[0].name][0], known.ids)))
+    return Shown(chosen, heads, Seen(known, persons_in(chosen[PARTS[0]][0], known.ids)))
 
 
 def seen(run: Run, info: RunInfo, head: str) -> Seen:
