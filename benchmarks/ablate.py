@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.recipes import FILE, Cookbook, Recipe
-from benchmarks.scores import AS_TRAINED, PARTS, UNDONE, Found, Line, score_runs
+from benchmarks.scores import AS_TRAINED, UNDONE, Found, Line, score_runs
 from ensemble.predictions import EnsembleError
 from heads.base import HeadError
 from heads.registry import JOINT, head_named
 from pipeline.config import TrainConfig, assigned
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.files import SCHEMA, read_json, write_json
-from pipeline.members import predicts
+from pipeline.members import PARTS, predicts
 from pipeline.plan import FREE, code_digest, make_plan, weights_digest
 from pipeline.pools import Side
 from pipeline.progress import say
