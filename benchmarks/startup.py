@@ -23,11 +23,14 @@ PIPE = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 TARGETS = {"--help": 0.3, "oof-report": 1.5, "ensemble": 1.5}  # seconds
 
 
-def seconds(*command: str) -> float:
-    """Wall time of one command, start of Python included."""
-    start = time.perf_counter()
-    subprocess.run([*PIPE, *command], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+def seconds(*command: str) -> list[float]:
+    """Wall times of one command, start of Python included, without the first, which fills caches."""
+    times = []
+    for _ in range(ROUNDS + 1):
+        start = time.perf_counter()
+        subprocess.run([*PIPE, *command], check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - start)
+    return times[1:]
 
 
 def main() -> None:
@@ -37,7 +40,7 @@ def main() -> None:
             write_run(Store(Path(folder)).run(head.name), head, people=PEOPLE, n_folds=FOLDS, n_eval=EVAL)
         for command, most in TARGETS.items():
             flags = [] if command == "--help" else ["--artifacts", folder]
-            times = [seconds(command, *flags) for _ in range(ROUNDS + 1)][1:]  # the first fills caches
+            times = seconds(command, *flags)
             median = statistics.median(times)
             print(f"pipe {command:<12} {median:6.3f} s, {min(times):.3f}-{max(times):.3f}; at most {most} s is asked")
 

@@ -138,6 +138,7 @@ def test_a_photo_that_cannot_be_read_is_named(harm: object, photos: list[Path], 
         cached(tmp_path / "cache", photos)
 
 
+@pytest.mark.slow
 def test_two_that_build_at_once_give_one_entry(photos: list[Path], tmp_path: Path) -> None:
     code = f"""
 import pathlib

@@ -77,9 +77,8 @@ def leftovers(line: Line, name: str) -> list[str]:
     return [file.name for file in found if file.exists() and file.name != ".mask.lock"]
 
 
-@pytest.mark.parametrize(
-    "workers", [pytest.param(0, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2, 4])
 def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(line: Line, workers: int) -> None:
     rng, name = random.Random(workers), f"random{workers}"
     ends = [line.train(name, "--workers", workers, at=60)]  # one kill at least, whatever the load does to the others
@@ -106,6 +105,7 @@ def test_a_run_killed_inside_writes_ends_in_the_same_bytes(line: Line) -> None:
     assert leftovers(line, "torn") == []
 
 
+@pytest.mark.slow
 def test_a_random_state_that_is_not_restored_changes_the_bytes(line: Line) -> None:
     assert line.train("forgetful", at=40).code == -signal.SIGKILL
     assert list(line.run("forgetful").checkpoints.glob("*.json"))
@@ -117,8 +117,10 @@ def test_a_random_state_that_is_not_restored_changes_the_bytes(line: Line) -> No
     assert line.result("forgetful") != line.bytes
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGINT, 130)]
+)
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_signal_writes_a_checkpoint_and_leaves_with_its_code(
     line: Line, number: signal.Signals, code: int, workers: int
 ) -> None:
@@ -134,6 +136,7 @@ def test_a_signal_writes_a_checkpoint_and_leaves_with_its_code(
     assert f"goes on after step {step}," in again.output
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(line: Line) -> None:
     assert line.train("damaged", at=60).code == -signal.SIGKILL
     older, newest = sorted(line.run("damaged").checkpoints.glob("*.safetensors"))
@@ -147,7 +150,9 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(line: Line) -> 
     assert line.result("damaged") == line.bytes
 
 
-@pytest.mark.parametrize("suffix", [pytest.param("npz", marks=pytest.mark.slow), "safetensors", "json"])
+@pytest.mark.parametrize(
+    "suffix", ["json", *(pytest.param(name, marks=pytest.mark.slow) for name in ("npz", "safetensors"))]
+)
 def test_a_damaged_fold_is_told_and_trained_again(line: Line, suffix: str) -> None:
     name = f"fold-{suffix}"
     assert line.train(name, "--fold", 0).code == 0
@@ -160,6 +165,7 @@ def test_a_damaged_fold_is_told_and_trained_again(line: Line, suffix: str) -> No
     assert line.result(name) == line.bytes
 
 
+@pytest.mark.slow
 def test_other_settings_do_not_touch_a_checkpoint(line: Line) -> None:
     assert line.train("other", at=40).code == -signal.SIGKILL
     before = predictions_and_weights(line.run("other").checkpoints)
@@ -171,6 +177,7 @@ def test_other_settings_do_not_touch_a_checkpoint(line: Line) -> None:
     assert line.result("other") == line.bytes
 
 
+@pytest.mark.slow
 def test_a_second_command_is_refused_with_the_firsts_pid_and_host(line: Line, cli: Cli) -> None:
     import socket
     import subprocess
@@ -204,7 +211,9 @@ with Run(pathlib.Path({str(folder / "mask")!r})).locked():
 FAULTS = {"full": errno.ENOSPC, "read-only": errno.EROFS, "broken": errno.EIO}
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", ["full", *(pytest.param(name, marks=pytest.mark.slow) for name in sorted(FAULTS.keys() - {"full"}))]
+)
 def test_a_disk_fault_at_any_write_is_one_line_and_loses_nothing(
     line: Line, fault: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ def same_threads() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_the_demo_prints_oof_beside_the_true_score(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "draw_dataset", partial(draw_dataset, people=36, eval_people=12))
     monkeypatch.setattr(demo, "SETTINGS", replace(demo.SETTINGS, epochs=1))

@@ -130,9 +130,10 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "reason", "message"),
-    [pytest.param(name, *rest, marks=() if name == "cv2" else pytest.mark.slow) for name, rest in BROKEN.items()],
+    [(name, *rest) for name, rest in BROKEN.items()],
     ids=BROKEN,
 )
 def test_a_broken_library_is_one_thing_to_mend(module: str, reason: str, message: str, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def test_the_same_arguments_draw_the_same_bytes(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "once"]
 
 
+@pytest.mark.slow
 def test_another_seed_draws_other_people(tmp_path: Path) -> None:
     for seed in (0, 1):
         draw_dataset(tmp_path / str(seed), people=12, eval_people=12, seed=seed, size=SIZE)

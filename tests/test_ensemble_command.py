@@ -208,7 +208,7 @@ FAULTS: dict[str, BaseException] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", ["full", pytest.param("stopped", marks=pytest.mark.slow)])
 def test_a_fault_at_any_write_leaves_the_former_ensemble_or_the_new(
     fault: str, artifacts: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ def formats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Target]]
     return targets(tmp_path_factory.mktemp("formats"))
 
 
+@pytest.mark.slow
 def test_undamaged_files_are_read(formats: dict[str, list[Target]]) -> None:
     assert tuple(formats) == KINDS
     for of_kind in formats.values():

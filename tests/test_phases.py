@@ -47,7 +47,9 @@ def stops(fold: Fold) -> tuple[dict[str, bytes], int]:
     return result_bytes(fold.run(counted)), counted.looks
 
 
-@pytest.mark.parametrize("name", ["best of averages, then finished", "swa of dropout"])
+@pytest.mark.parametrize(
+    "name", ["best of averages, then finished", pytest.param("swa of dropout", marks=pytest.mark.slow)]
+)
 def test_a_training_that_was_stopped_ends_in_the_same_bytes(data: Path, photos: dict[Path, object], name: str) -> None:
     fold = fold_of(data, photos=photos, **COMBOS[name])
     expected, looks = stops(fold)

@@ -109,6 +109,7 @@ def test_real_steps_are_timed(tmp_path: Path) -> None:
     assert all(rate > 0 for rate in timing.rates.values())
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_precision_that_it_began_in(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

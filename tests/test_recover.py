@@ -93,8 +93,8 @@ def out_of_memory_above(monkeypatch: pytest.MonkeyPatch, most: int, *, error: ty
     [
         (torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2.00 GiB."),
         (RuntimeError, "[enforce fail at alloc_cpu.cpp:128] DefaultCPUAllocator: can't allocate memory: you tried"),
-        (RuntimeError, "MPS backend out of memory (MPS allocated: 17.92 GB)"),
-        (MemoryError, ""),
+        pytest.param(RuntimeError, "MPS backend out of memory (MPS allocated: 17.92 GB)", marks=pytest.mark.slow),
+        pytest.param(MemoryError, "", marks=pytest.mark.slow),
     ],
 )
 def test_out_of_memory_halves_what_goes_at_once_says_so_and_keeps_it(
@@ -139,6 +139,7 @@ def test_as_many_are_predicted_at_once_as_memory_holds(
     assert {42, 40} <= set(seen)  # the 42 held out at once, then in parts
 
 
+@pytest.mark.slow
 def test_not_even_two_photos_fit(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out_of_memory_above(monkeypatch, 1, error=torch.OutOfMemoryError, text="CUDA out of memory.")
     with pytest.raises(
@@ -147,6 +148,7 @@ def test_not_even_two_photos_fit(data: Path, tmp_path: Path, monkeypatch: pytest
         train(data, tmp_path, "mask")
 
 
+@pytest.mark.slow
 def test_memory_that_fails_later_loses_only_the_steps_since_the_checkpoint(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +166,7 @@ def test_memory_that_fails_later_loses_only_the_steps_since_the_checkpoint(
     assert "fold 0 goes on after step 2, in epoch 1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_a_killed_worker_is_told_and_fewer_go_on_to_the_same_bytes(
     artifacts: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -51,6 +51,7 @@ def ordered(data: Path, root: Path, **settings: object) -> FoldOrder:
     return replace(order, token=command.token)
 
 
+@pytest.mark.slow
 def test_folds_and_heads_side_by_side_end_in_the_bytes_of_one_after_another(data: Path, tmp_path: Path) -> None:
     """One fold is made to fail: it is named, the others are kept, and the same command goes on."""
 

@@ -6,7 +6,6 @@ import csv
 import errno
 import json
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -252,22 +251,6 @@ def test_ids_that_look_like_commands_stay_exact_in_files_and_harmless_on_the_scr
         prints_well(cli("submission", *command)[1])
     prints_well(cli("submission", "diff", *files[:2])[1])
     assert json.loads(cli("submission", "diff", *files[:2], "--json")[1])["changed_ids"][:2] == ids[:2]
-
-
-@pytest.mark.slow
-def test_12600_rows_are_voted_over_in_under_a_second(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    ids = [f"{number:040x}.jpg" for number in np.random.default_rng(0).permutation(12_600)]
-    files = [write(Path(f"{seed}.csv"), drawn(seed, 12_600), ids) for seed in range(5)]
-    for command in (
-        ("vote", *files),
-        ("vote", *files, "--per-head"),
-        ("submission", "check", files[0], "--template", files[1]),
-        ("submission", "diff", *files[:2]),
-    ):
-        began = time.process_time()
-        assert cli(*command)[0] == 0
-        assert time.process_time() - began < 1
 
 
 # ---- check

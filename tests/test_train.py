@@ -119,6 +119,7 @@ def test_fresh_starts_over_and_is_refused_with_one_fold(data: Path, tmp_path: Pa
     assert Run(tmp_path / "runs" / "mask").info()["config"]["seed"] == 5
 
 
+@pytest.mark.slow
 def test_folds_of_other_settings_are_not_joined(data: Path, tmp_path: Path, cli: Cli) -> None:
     flags = ["train-head", "mask", "--data", data, *TINY, "--artifacts", tmp_path]
     assert cli(*flags, "--fold", "0")[0] == 0
@@ -132,6 +133,7 @@ def test_folds_of_other_settings_are_not_joined(data: Path, tmp_path: Path, cli:
     assert not (tmp_path / "runs" / "mask" / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_bf16_trains_and_gives_outputs_in_full_precision(data: Path, tmp_path: Path) -> None:
     probs = Run(train(data, tmp_path, "mask", precision="bf16")).load_predictions("mask", "oof", "identity").probs
     logits = np.log(probs[:, 0] / probs[:, 1]).astype(np.float32)
