@@ -20,9 +20,7 @@ Limit = Annotated[int, typer.Option(help="Most suspects, the strongest first.")]
 def label_audit(
     runs: Runs = None,
     data: Photos = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write a page with their photos and a decision each here.", metavar="FILE.html")
-    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with their photos and a decision each here.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write them as a table of label fixes to fill in here.")] = None,
     limit: Limit = 100,
     as_json: AsJson = False,
@@ -38,11 +36,11 @@ def label_audit(
     audit = make_audit(Store(artifacts).finished(runs or ()), data)
     if csv:
         write_csv(csv, text.CSV_HEADER, text.csv_rows(audit, limit))
-    if out:
+    if html:
         from pipeline.audit.page import write_audit  # torch: seconds
 
-        write_audit(out, audit, limit, command=f"pipe label-audit --out {out}")
-    show(json_text(audit.as_dict(limit)) if as_json else text.render(audit, limit) + text.advice(audit, out))
+        write_audit(html, audit, limit, command=f"pipe label-audit --html {html}")
+    show(json_text(audit.as_dict(limit)) if as_json else text.render(audit, limit) + text.advice(audit, html))
 
 
 @audits.command()

@@ -34,7 +34,7 @@ def case(tmp_path: Path) -> Case:
 @pytest.mark.parametrize(("width", "dark"), [(WIDE, False), (NARROW, True)])
 def test_decisions_by_key_come_out_as_fixes(cli: Cli, case: Case, tmp_path: Path, width: int, dark: bool) -> None:
     file = tmp_path / "audit.html"
-    assert cli("label-audit", "--artifacts", case.artifacts, "--out", file)[0] == 0
+    assert cli("label-audit", "--artifacts", case.artifacts, "--html", file)[0] == 0
     with opened(file, width=width, dark=dark) as page:
         told = page.locator("#progress")
         assert page.get_by_role("button", name="download").is_disabled()

@@ -269,7 +269,7 @@ def test_no_suspects_is_said(cli: Cli, tmp_path: Path) -> None:
     assert "no label is contradicted" in cli("label-audit", "--artifacts", case.artifacts)[1]
     assert "nothing to review" in cli("review", "--artifacts", case.artifacts, "--out", tmp_path / "f.csv")[1]
     page = tmp_path / "audit.html"
-    assert cli("label-audit", "--artifacts", case.artifacts, "--out", page)[0] == 0
+    assert cli("label-audit", "--artifacts", case.artifacts, "--html", page)[0] == 0
     assert "No label is contradicted" in page.read_text()
 
 
@@ -281,6 +281,6 @@ def test_the_page_begins_with_what_was_decided_before(cli: Cli, tmp_path: Path) 
     before.write_text("\n".join(["path,column,value,decision,given", *rows]) + "\n")
     with_setting(case, "fixes", str(before))
     page = tmp_path / "audit.html"
-    assert cli("label-audit", "--artifacts", case.artifacts, "--out", page)[0] == 0
+    assert cli("label-audit", "--artifacts", case.artifacts, "--html", page)[0] == 0
     assert 'data-word="right" aria-label="Suspect 1"' in page.read_text()
     assert page.read_text().count("nobody") == 1, "it is exported with the decisions"

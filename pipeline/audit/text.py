@@ -34,19 +34,20 @@ def render(audit: Audit, limit: int) -> str:
     return "\n".join(_lines(audit, limit))
 
 
-def advice(audit: Audit, out: Path | None) -> str:
+def advice(audit: Audit, page: Path | None) -> str:
     """What to do next."""
     if not audit.suspects:
         return ""
-    if out:
-        return f"\n\nopen {out}, decide, download fixes.csv, and train with --fixes fixes.csv"
-    return "\n\nlook at them with --out audit.html, or in the browser with `pipe review`"
+    if page:
+        return f"\n\nopen {page}, decide, download fixes.csv, and train with --fixes fixes.csv"
+    return "\n\nlook at them with --html audit.html, or in the browser with `pipe review`"
 
 
 def _lines(audit: Audit, limit: int) -> Iterator[str]:
     counts = Counter(suspect.head for suspect in audit.suspects)
     for head, runs in audit.runs.items():
-        yield one_line(f"{head}: {audit.photos[head]:,} photos, {counts[head]} suspects, by {', '.join(runs)}")
+        by = runs[0] if len(runs) == 1 else f"{len(runs)} runs"
+        yield one_line(f"{head}: {audit.photos[head]:,} photos, {counts[head]} suspects, by {by}")
     if not audit.suspects:
         yield "no label is contradicted by its out-of-fold predictions"
         return
