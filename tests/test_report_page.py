@@ -27,6 +27,7 @@ from pipeline.report.detail import by_value, make_detail
 from pipeline.report.gallery import wrong_photos
 from pipeline.report.html import write_html
 from pipeline.report.oof import report_on
+from pipeline.report.plots import reliability_chart
 from pipeline.report.shown import Seen, choose
 from pipeline.samples import Samples
 from pipeline.store import Run, Store
@@ -207,6 +208,14 @@ def test_every_photo_by_its_true_age_is_counted_once() -> None:
     assert by_value(Seen(oof, oof.ids), np.full(300, np.nan)) == []
 
 
+def test_shares_of_few_photos_are_not_drawn() -> None:
+    many, few = {"probability": 0.2, "share": 0.2, "photos": 10}, {"probability": 0.6, "share": 0.0, "photos": 9}
+    assert reliability_chart("age", {"old": [many, few]}) != reliability_chart(
+        "age", {"old": [many, few | {"photos": 10}]}
+    )
+    assert reliability_chart("age", {"old": [many, few]}) == reliability_chart("age", {"old": [many]})
+
+
 def test_photos_and_ages_are_there_when_the_data_is(page: str) -> None:
     gallery = block(page, "wrong")
     assert gallery["thumbs"]
@@ -228,6 +237,9 @@ def test_without_photos_and_history_the_page_stands(tmp_path: Path, cli: Cli) ->
     (Store(tmp_path).run("age").folder / "history.csv").write_text("fold,epoch,age_macro_f1\n0,1,high")
     assert cli("oof-report", "--html", tmp_path / "r.html", "--artifacts", tmp_path)[0] == 0
     assert "could not convert" in (tmp_path / "r.html").read_text()
+    (Store(tmp_path).run("age").folder / "history.csv").write_text("fold,epoch,age_macro_f1\n0,1,\n0,2,0.5\n1,2,0.6")
+    assert cli("oof-report", "--html", tmp_path / "r.html", "--artifacts", tmp_path)[0] == 0
+    assert "judged one epoch only" in (tmp_path / "r.html").read_text()
     code, _, err = cli("oof-report", "--html", tmp_path / "r.html", "--data", tmp_path, "--artifacts", tmp_path)
     assert code == 2
     assert err.count("\n") == 1

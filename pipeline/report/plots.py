@@ -15,17 +15,22 @@ from pipeline.page.charts import INK, SERIES, chart
 from pipeline.store import Run
 from pipeline.tables import read_table
 
+FEWEST = 10  # photos of a bin that are a share
 MOST_LINES = len(SERIES)  # folds with a colour of their own
 History = dict[str, list[float]]  # column -> a number an epoch, NaN = not judged
 
 
 def reliability_chart(head: str, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Markup:
-    """Share of each class against its mean probability, a point a bin, larger where there are more photos."""
+    """Share of each class against its mean probability, a point a bin, larger where there are more photos.
+
+    Bins of fewer than ten photos are left out: their shares jump about.
+    """
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
         most = max(point["photos"] for points in curves.values() for point in points)
-        for name, points in curves.items():
+        for name, all_points in curves.items():
+            points = [point for point in all_points if point["photos"] >= FEWEST]
             x, y = [p["probability"] for p in points], [p["share"] for p in points]
             (line,) = axes.plot(x, y, linewidth=1.2, label=plain(name))
             sizes = [4 + 60 * p["photos"] / most for p in points]
@@ -66,12 +71,15 @@ def learning_charts(run: Run, head: str, n_heads: int) -> list[Markup]:
     """Macro F1 and loss of the held-out photos by epoch, a line a fold; beside it the training loss of a single head.
 
     Raises:
-        LayoutError: ``history.csv`` is missing or damaged, or knows nothing of the head.
+        LayoutError: ``history.csv`` is missing or damaged, or knows too little of the head.
     """
     rows = history(run)
     name = next((head for head in (head, "joint") if f"{head}_macro_f1" in rows), None)
     if name is None or not {"fold", "epoch"} <= rows.keys():
         raise LayoutError(f"history.csv of {run.name!r} has no epochs of {head!r}")
+    judged = np.asarray(rows["epoch"])[np.isfinite(rows[f"{name}_macro_f1"])]
+    if len(np.unique(judged)) < 2:
+        raise LayoutError("the run judged one epoch only; validate_every = 1 judges each")
     charts = [_lines(rows, {"held-out": f"{name}_macro_f1"}, "macro F1, held-out", f"{head}: macro F1 by epoch")]
     losses = {"held-out": f"{name}_val_loss"} | ({"training": "train_loss"} if n_heads == 1 else {})
     if all(column in rows for column in losses.values()):
