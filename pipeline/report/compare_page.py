@@ -70,24 +70,26 @@ def write_html(file: Path, comparison: Comparison, first: Run, data: Path | None
         conclusions=list(conclusions(comparison)),
         remarks=[one_line(remark) for remark in remarks],
         gains=_gains_chart(comparison),
-        scores=[row for head in comparison.heads for row in _score_rows(head, comparison.runs)],
+        scores=[row for head in comparison.heads for row in _score_rows(head)],
         setting_columns=_columns("setting", comparison.runs),
-        settings=[[name, *map(told, row.values())] for name, row in comparison.settings.items()],
+        settings=[
+            *([name, *map(told, row.values())] for name, row in comparison.settings.items()),
+            ["time", *map(minutes, comparison.runs.values())],
+        ],
         curves=curves,
         once=[name for name in quantities(comparison) if name not in curves],
         changes=[change for head in comparison.heads for change in _changes(head, pictures)],
-        agreements=[_agreement(head) for head in comparison.heads if len(head.runs) > 2],
+        agreements=[_agreement(head) for head in comparison.heads],
     )
 
 
-def _score_rows(head: HeadComparison, seconds: Mapping[str, float]) -> Iterator[list[Any]]:
+def _score_rows(head: HeadComparison) -> Iterator[list[Any]]:
     title, first = title_of(head.head), head.runs[0]
-    for place, run in enumerate(head.runs):
+    for run in head.runs:
         low, high = head.interval_95[run]
-        time = (minutes(seconds[run]), f"{seconds[run]:.1f}")
-        row = [title, run, f"{head.macro_f1[run]:.4f}", f"{low:.3f} to {high:.3f}", time]
+        row = [title, run, f"{head.macro_f1[run]:.4f}", f"{low:.3f} to {high:.3f}"]
         if run == first:
-            yield [*row, ("", ""), "compared with", *[("", "")] * 5]
+            yield [*row, ("", ""), "compared with", *[("", "")] * 4]
             continue
         found = head.against[run]
         yield [
@@ -98,7 +100,6 @@ def _score_rows(head: HeadComparison, seconds: Mapping[str, float]) -> Iterator[
             str(len(found.became_wrong)),
             (f"{found.people_better} : {found.people_worse}", str(found.people_better - found.people_worse)),
             f"{found.sign_test:.2g}",
-            f"{head.same_answers[0][place]:.3f} / {head.error_correlation[0][place]:.2f}",
         ]
 
 

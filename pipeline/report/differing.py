@@ -13,9 +13,12 @@ Found = tuple[Run, RunInfo]
 
 
 def differing(found: Sequence[Found]) -> dict[str, dict[str, Any]]:
-    """What differs -> run -> its value: settings, objectives, fingerprints; None = the run does not know it."""
+    """What differs -> run -> its value: settings, objectives, fingerprints; None = the run does not know it.
+
+    The setting ``objective`` is told head by head.
+    """
     known = {run.name: _known(info) for run, info in found}
-    names = dict.fromkeys(name for values in known.values() for name in values)
+    names = dict.fromkeys(name for values in known.values() for name in values if name != "objective")
     table = {name: {run: values.get(name) for run, values in known.items()} for name in names}
     return {name: row for name, row in table.items() if any(value != row[found[0][0].name] for value in row.values())}
 
