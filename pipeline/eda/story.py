@@ -89,10 +89,11 @@ def _classes(report: Report) -> Iterator[Finding]:
             f"rarest class: {rarest}, {many(there[rarest].photos, 'photo')} of {there[rarest].people:,} people; the "
             f"commonest has {times:.0f} times as many photos"
         )
-        remedy = "macro F1 counts it like any other: try --set sampler=sqrt-balanced or --set loss=balanced-softmax"
+        remedy = "macro F1 counts it like any other: more people of it help most; try --set sampler=sqrt-balanced"
         yield warning(text, remedy) if there[rarest].people < FEW and len(there) > 1 else ok(text)
     if report.partly:
-        yield ok(f"{report.partly:,} photos lack a label; each head learns from those that have its own")
+        lack = "photo lacks" if report.partly == 1 else "photos lack"
+        yield ok(f"{report.partly:,} {lack} a label; each head learns from those that have its own")
     for head, quantity in report.quantities.items():
         cuts = "; ".join(f"{edge:g}: {low:,} below, {high:,} above" for edge, (low, high) in quantity.near.items())
         yield ok(f"people within two years of a cut of {head}: {cuts}")
