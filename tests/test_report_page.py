@@ -21,6 +21,7 @@ from ensemble.predictions import Predictions
 from ensemble.reliability import curves
 from heads.registry import HEADS, JOINT, LABELS
 from pipeline.config import TrainConfig
+from pipeline.errors import NetworkError
 from pipeline.layouts import load_dataset
 from pipeline.members import persons_in
 from pipeline.report.detail import by_value, make_detail
@@ -310,6 +311,23 @@ def test_grad_cam_of_a_linear_head_is_the_class_activation_map() -> None:
         wanted = torch.einsum("nf,nfhw->nhw", weights, features).clamp(min=0)
         wanted = wanted / wanted.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(("backbone", "cells"), [("test_convnext", 1), ("test_efficientnet", 1), ("test_vit", 0)])
+def test_maps_are_of_networks_that_have_places(backbone: str, cells: int) -> None:
+    from pipeline.network import build_network
+    from pipeline.report.cam import grad_cam
+
+    config = TrainConfig(backbone=backbone, weights="none", image_size=32)
+    network = build_network(config, 3).eval()
+    pixels = torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    if cells:
+        found = grad_cam(network, pixels, lambda outputs: outputs[:, 0])
+        assert found.shape == (2, cells, cells)
+        assert ((found >= 0) & (found <= 1)).all()
+    else:
+        with pytest.raises(NetworkError, match="needs a backbone with a feature map"):
+            grad_cam(network, pixels, lambda outputs: outputs[:, 0])
 
 
 @pytest.mark.slow

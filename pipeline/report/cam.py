@@ -102,8 +102,8 @@ def grad_cam(network: Network, pixels: Tensor, score: Callable[[Tensor], Tensor]
     backbone: Any = network.backbone
     features = backbone.forward_features
 
-    def watched(images: Tensor) -> Tensor:
-        found: Tensor = features(images).requires_grad_()
+    def watched(images: Tensor, **further: Any) -> Tensor:
+        found: Tensor = features(images, **further).requires_grad_()
         kept.append(found)
         return found
 
