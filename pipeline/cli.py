@@ -19,6 +19,7 @@ from pipeline.cli_ensemble import ensembles
 from pipeline.cli_runs import looking_back
 from pipeline.cli_search import searches
 from pipeline.cli_submission import submissions
+from pipeline.cli_track import tracks
 from pipeline.cli_train import train_head
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError, PipelineError, Stopped
@@ -43,6 +44,7 @@ app.add_typer(caches)
 app.add_typer(augments)
 app.add_typer(searches)
 app.add_typer(audits)
+app.add_typer(tracks)
 
 app.command("train-head")(train_head)
 

@@ -67,6 +67,9 @@ def train_head(
     jobs: Annotated[int, typer.Option(help="Folds trained side by side.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads of each fold; 0 = the cores, divided by --jobs.")] = 0,
     engine: Annotated[str, typer.Option(help="Where: loky (here), dask=ADDRESS or ray=ADDRESS.")] = "loky",
+    track: Annotated[
+        str, typer.Option(help="Tell tensorboard, wandb, mlflow, with commas.", metavar="LIST", show_default=False)
+    ] = "",
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the speeds that --precision auto saw.")] = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
@@ -97,7 +100,9 @@ def train_head(
     require_folds(fold, [config for _, config in parts])
     from pipeline.pools import Side
     from pipeline.store import Store, plain_name
+    from pipeline.tracking.trackers import chosen
 
+    trackers = chosen(track) if track else ()
     plain_name(name or "default")
     side = Side.of(jobs, threads, engine)
     from pipeline.engine import choose_device  # torch and timm: seconds
@@ -118,7 +123,7 @@ def train_head(
         for plan, _ in wanted:
             try_one_batch(plan)
         return
-    train_runs(wanted, Store(artifacts), only=fold, fresh=fresh, side=side, verbose=verbose)
+    train_runs(wanted, Store(artifacts), only=fold, fresh=fresh, side=side, track=trackers, verbose=verbose)
     for plan, run in wanted:
         say_result(plan, run)
 

@@ -210,7 +210,7 @@ def outputs_of(
 
 
 def head_scores(task: Task, outputs: Tensor, values: FloatArray) -> Iterator[tuple[str, dict[str, float]]]:
-    """Loss, accuracy, macro F1 and F1 per class of each head on its labelled rows."""
+    """Loss, accuracy and macro F1 of each head on its labelled rows; F1, loss and accuracy (recall) of each class."""
     losses = task.losses(outputs, torch.from_numpy(values).float()).numpy()
     for index, (head, probs) in enumerate(zip(task.heads, task.decode(outputs), strict=True)):
         targets = head.labels(values[:, index])
@@ -218,13 +218,16 @@ def head_scores(task: Task, outputs: Tensor, values: FloatArray) -> Iterator[tup
         if not rows.any():
             continue
         counts = confusion(targets[rows], probs.numpy()[rows].argmax(axis=1), len(head.classes))
-        f1 = precision_recall_f1(counts)[:, 2]
+        _, recall, f1 = precision_recall_f1(counts).T
+        there = [(number, name) for number, name in enumerate(head.classes) if (targets == number).any()]
         scores = {
             "val_loss": float(losses[rows, index].mean()),
             "accuracy": float(np.trace(counts) / counts.sum()),
             "macro_f1": float(f1.mean()),
         }
-        yield head.name, scores | {f"f1_{name}": float(value) for name, value in zip(head.classes, f1, strict=True)}
+        scores |= {f"f1_{name}": float(value) for name, value in zip(head.classes, f1, strict=True)}
+        scores |= {f"val_loss_{name}": float(losses[targets == number, index].mean()) for number, name in there}
+        yield head.name, scores | {f"accuracy_{name}": float(recall[number]) for number, name in there}
 
 
 def probabilities(task: Task, outputs: Tensor) -> tuple[FloatArray, ...]:

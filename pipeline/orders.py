@@ -40,6 +40,7 @@ from pipeline.ranks import ALONE, Ranks
 from pipeline.recover import run_patiently
 from pipeline.state import Row
 from pipeline.store import Run
+from pipeline.tracking.events import row_teller, series_of
 
 DONE, STOPPED, FAILED = "done", "stopped", "failed"
 PATIENCE = 30.0  # seconds that the fold of a killed command gets to see that it must stop
@@ -186,7 +187,7 @@ def train_fold(
             0 if multiprocessing.current_process().daemon else order.workers,  # daemons may have no children
             smallest_micro_batch(order) if ranks.size == 1 else config.batch_size,
             lambda n, text: advance(n, f"{order.place} {text}"),
-            say_epoch,
+            _teller(order) if ranks.first else say_epoch,
             skip,
             saver if ranks.first else None,
             stopping,
@@ -241,6 +242,17 @@ def smallest_micro_batch(order: FoldOrder) -> int:
     run, config = order.run, order.config
     kept = [run.fold_facts(fold)["micro_batch"] for fold in range(config.folds) if run.fold_done(fold)]
     return min([config.batch_size, *kept])
+
+
+def _teller(order: FoldOrder) -> Callable[[Row], None]:
+    """A function that says how an epoch went, and tells trackers."""
+    tell = row_teller(order.run, order.heads, series_of(order.fold, order.config.folds))
+
+    def both(row: Row) -> None:
+        say_epoch(row)
+        tell(row)
+
+    return both
 
 
 def say_epoch(row: Row) -> None:

@@ -62,6 +62,11 @@ class Run:
         return self.folder / "progress"
 
     @property
+    def tracking(self) -> Path:
+        """Where stands what trackers are told; outside the folder, which is the same without them."""
+        return self.folder.parent.parent / "tracking" / "events" / self.name
+
+    @property
     def has_work(self) -> bool:
         """Whether a fold or a checkpoint is kept here, which other settings must not touch."""
         return any(self.folder.glob("fold*.json")) or any(self.checkpoints.glob("*.json"))

@@ -32,6 +32,8 @@ from pipeline.recover import run_patiently
 from pipeline.rules import PRECISIONS
 from pipeline.side_by_side import one_after_another, side_by_side
 from pipeline.store import Run, Store
+from pipeline.tracking.beside import Beside, told_beside
+from pipeline.tracking.events import forget
 
 Wanted = tuple[Plan, Run]
 ALONE = Side()
@@ -63,6 +65,7 @@ def train_runs(
     only: int | None = None,
     fresh: bool = False,
     side: Side = ALONE,
+    track: Sequence[str] = (),
     verbose: bool = False,
 ) -> None:
     """Train all folds of these runs that are not yet there, or ``only`` one of each, and make those whole that can be.
@@ -92,8 +95,9 @@ def train_runs(
                     run.clear()
                 lacking.append((plan, run, _lacking(plan, run, only=only)))
             ranks = wanted[0][0].ranks
+            beside = held.enter_context(told_beside(track, [(plan, run) for plan, run, _ in lacking]))
             with ranks.together(wanted[0][0].device):
-                _train_lacking(lacking, cache, side)
+                _train_lacking(lacking, cache, side, beside)
                 _fit_fully([(plan, run) for plan, run, _ in lacking], cache, side, only=only)
                 ranks.same(None)  # nothing more for the others
         except (KeyboardInterrupt, Terminated) as stop:
@@ -168,6 +172,7 @@ def _claim(run: Run, plan: Plan) -> None:
     """Note the settings in the run's folder, or check that they are those noted there."""
     settings = plan.settings()
     if not run.whole and not run.has_work:
+        forget(run)
         write_json(run.folder / "settings.json", settings)
         return
     changed = list(_differences(run.settings(), settings))
@@ -200,7 +205,9 @@ def _fit_fully(wanted: Sequence[Wanted], cache: PhotoCache, side: Side, *, only:
         finish_full(plans[name], run)
 
 
-def _train_lacking(wanted: Sequence[tuple[Plan, Run, list[int]]], cache: PhotoCache, side: Side) -> None:
+def _train_lacking(
+    wanted: Sequence[tuple[Plan, Run, list[int]]], cache: PhotoCache, side: Side, beside: Beside
+) -> None:
     """Train these folds; a run whose last fold is kept is made whole at once.
 
     Raises:
@@ -209,9 +216,11 @@ def _train_lacking(wanted: Sequence[tuple[Plan, Run, list[int]]], cache: PhotoCa
     plans = {run.name: plan for plan, run, _ in wanted}
 
     def kept(order: FoldOrder) -> None:
-        n_folds = order.config.folds
+        n_folds, plan = order.config.folds, plans[order.run.name]
+        beside.fold_kept(plan, order.run, order.fold)
         if order.run.folds_done(n_folds) == n_folds:
-            finish(plans[order.run.name], order.run)
+            finish(plan, order.run)
+            beside.run_finished(plan, order.run)
 
     _train_orders(wanted, cache, side, kept)
 

@@ -14,6 +14,8 @@ from pipeline.config import TrainConfig
 from pipeline.errors import LayoutError, PipelineError
 from pipeline.report.shown import Shown
 from pipeline.samples import Samples
+from pipeline.schema import RunInfo
+from pipeline.store import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,15 @@ def find_photos(shown: Shown, data: Path | None) -> Photos:
     Raises:
         PipelineError: ``data`` is given, and holds other photos or labels, or none.
     """
-    run, info = next(iter(shown.runs.values()))
+    return photos_of(*next(iter(shown.runs.values())), data)
+
+
+def photos_of(run: Run, info: RunInfo, data: Path | None) -> Photos:
+    """The files of a run's photos; see `find_photos`.
+
+    Raises:
+        PipelineError: ``data`` is given, and holds other photos or labels, or none.
+    """
     root = data or Path(info["data_root"])
     try:
         return _found(root, info["config"], info["data"], run.name)
