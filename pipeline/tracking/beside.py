@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -19,13 +20,14 @@ from pipeline.errors import PipelineError
 from pipeline.files import reason
 from pipeline.progress import say
 from pipeline.store import Run
-from pipeline.tracking.events import begin
+from pipeline.tracking.events import begin, begun
 from pipeline.tracking.gathered import paths_of, tell_fold, tell_rest
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan  # torch: not needed to tell of finished runs
 
 PATIENCE = 5.0  # seconds after the training that trackers get, all together, for what is left
+LAST = 1.0  # seconds that a process gets to be no more, once it was killed
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -80,6 +82,16 @@ class Follower:
                 self.process.kill()
             else:
                 os.killpg(self.process.pid, signal.SIGKILL)
+        self.let_go()
+
+    def _word(self) -> dict[str, Any]:
+        """What it answered; nothing where it did not, or cannot be ended, as on a disk that is away."""
+        try:
+            self.process.wait(LAST)
+            with self.process.stdout or io.StringIO() as answer:
+                return dict(json.loads(answer.read()))
+        except (subprocess.TimeoutExpired, ValueError):
+            return {}
 
     def outcome(self, patience: float | None) -> tuple[bool, str]:
         """Whether everything was told, and where to look at it, or why not; it is ended then.
@@ -92,12 +104,8 @@ class Follower:
             why = f"ended unexpectedly (code {self.process.returncode})"
         except subprocess.TimeoutExpired:
             why = "did not keep up"
-        finally:
-            self.kill()
-        word: dict[str, Any] = {}
-        if self.process.stdout:
-            with self.process.stdout as answer, contextlib.suppress(ValueError):
-                word = json.loads(answer.read())
+        self.kill()
+        word = self._word()
         if "told" in word:
             return True, word["told"]
         return False, f"{word.get('failed', why)}; its log is {self.log}, and `{self.again}` tells it all"
@@ -121,13 +129,13 @@ class Beside:
 
     def fold_kept(self, plan: Plan, run: Run, fold: int) -> None:
         """Tell what a fold answers, once it is kept."""
-        if self.followers:
+        if begun(run):
             _at_most_said(lambda: tell_fold(plan, run, fold, time.time()))
-            self.look()
+        self.look()
 
     def run_finished(self, plan: Plan, run: Run) -> None:
         """Tell the scores of a run, and what was not told before."""
-        if self.followers:
+        if begun(run):
             _at_most_said(lambda: tell_rest(run, paths_of(plan)))
 
     def end(self, patience: float | None) -> list[str]:

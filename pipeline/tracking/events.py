@@ -111,7 +111,7 @@ def _file(run: Run, series: str) -> Path:
 
 @dataclass(slots=True)
 class Reader:
-    """The events of a run in the order in which they were told, the run's own before those of folds, each once.
+    """The events of a run, each once: the run's own before those of folds, and of what is new by step.
 
     Attributes:
         folder: ``tracking/events/<run>``.
@@ -126,12 +126,14 @@ class Reader:
     def new(self) -> Iterator[Event]:
         """Those that were not yet read; a damaged line is passed over."""
         for file in sorted(self.folder.glob("*.jsonl"), key=lambda file: (file.stem != WHOLE, file.name)):
+            found: dict[str, Event] = {}
             for line in self._lines(file):
                 with suppress(ValueError, KeyError, TypeError):
                     event = json.loads(line)
-                    if (key := key_of(event)) not in self.seen:
-                        self.seen.add(key)
-                        yield event
+                    found.setdefault(key_of(event), event | {"step": int(event["step"])})
+            fresh = [key for key in found if key not in self.seen]
+            self.seen.update(fresh)
+            yield from sorted((found[key] for key in fresh), key=lambda event: event["step"])
 
     def _lines(self, file: Path) -> list[bytes]:
         """The whole lines behind those that were read."""

@@ -28,6 +28,8 @@ from pipeline.tracking.trackers import Make, Tracker
 GLANCE = 0.5  # seconds between two looks at what there is to tell
 ALONE = 60.0  # seconds after the training's end after which this process ends, whatever the tracker does
 
+LONGEST = 300  # letters of an error
+
 
 @dataclass(slots=True)
 class Stream:
@@ -120,7 +122,8 @@ def _word(name: str, folders: Sequence[Path], ended: threading.Event) -> dict[st
         return {"told": follow(folders, make, ended)}
     except BaseException as error:  # also of libraries that leave the program
         traceback.print_exc()
-        return {"failed": f"{type(error).__name__}: {error}".rstrip(": ")}
+        first = next(iter(str(error).splitlines()), "")
+        return {"failed": f"{type(error).__name__}: {first[:LONGEST]}".rstrip(": ")}
 
 
 if __name__ == "__main__":

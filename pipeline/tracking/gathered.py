@@ -122,7 +122,7 @@ def _rows(run: Run, heads: Mapping[str, Any], at: float) -> Iterator[Event]:
         yield of_row(row, heads, f"fold{row['fold']:.0f}", at)
 
 
-def _whole(scores: Mapping[str, Mapping[str, float]], oof: Answers, at: float) -> Iterator[Event]:
+def _whole(scores: Mapping[str, Any], oof: Answers, at: float) -> Iterator[Event]:
     """The out-of-fold scores, and the answers of all folds together; their mistakes are told with the folds."""
     found = {f"{head}/oof_{name}": value for head, own in scores.items() for name, value in own.items()}
     yield numbers(WHOLE, 0, found, at)

@@ -47,6 +47,7 @@ def confusion_picture(counts: Sequence[Sequence[int]], classes: Sequence[str], h
     for (row, column), count in np.ndenumerate(table):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    FigureCanvasAgg(figure).print_png(stream := io.BytesIO())
+    FigureCanvasAgg(figure)
+    figure.savefig(stream := io.BytesIO(), format="png")
     width, height = (round(side * DOTS) for side in figure.get_size_inches())
     return Picture("", stream.getvalue(), ".png", width, height)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pipeline.locks import turn
 from pipeline.tracking.events import WHOLE
 from pipeline.tracking.trackers import Picture
 
@@ -65,7 +68,7 @@ class MLflow:
             for number, picture in enumerate(pictures):
                 words = re.sub(r"[^\w.,-]+", " ", f"{number + 1:02} {picture.caption}").strip()
                 called = words if picture.caption else name.rpartition("/")[2]
-                file = Path(folder) / f"{called[:150]}{picture.suffix}"
+                file = Path(folder) / f"{called[:150].removesuffix(picture.suffix)}{picture.suffix}"
                 file.write_bytes(picture.content)
             place = name if len(pictures) > 1 or pictures[0].caption else name.rpartition("/")[0]
             self.client.log_artifacts(self._run(series), folder, place)
@@ -94,13 +97,25 @@ class MLflow:
         return str(self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id)
 
 
+def _file_in(folder: Path) -> str:
+    """The address of the file in which everything is kept, made whole or not at all: a half-made one stays broken."""
+    file = folder / "mlflow.db"
+    with turn(folder / ".mlflow.lock", "makes the file of MLflow"):
+        if not file.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as name:
+                made, whole = Path(name) / "made.db", Path(name) / "whole.db"
+                tracking.MlflowClient(tracking_uri=f"sqlite:///{made}")
+                with closing(sqlite3.connect(made)) as source, closing(sqlite3.connect(whole)) as copy:
+                    source.backup(copy)
+                whole.replace(file)
+    return f"sqlite:///{file}"
+
+
 def tracker(name: str, key: str, root: Path) -> MLflow:
     """The runs of the run called ``name``, on the server that the environment names, or else in a file."""
     folder = (root / "mlflow").resolve()
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    if not given:
-        folder.mkdir(parents=True, exist_ok=True)
-    uri = given or f"sqlite:///{folder / 'mlflow.db'}"
+    uri = given or _file_in(folder)
     client = tracking.MlflowClient(tracking_uri=uri)
     called = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     found = client.get_experiment_by_name(called)

@@ -16,6 +16,7 @@ from pipeline.tracking.trackers import Picture
 proto: Any = import_module("tensorboard.compat.proto.summary_pb2")  # half of it is annotated
 events: Any = import_module("tensorboard.compat.proto.event_pb2")
 writing: Any = import_module("tensorboard.summary.writer.event_file_writer")
+images: Any = import_module("tensorboard.plugins.image.metadata")
 hparams: Any = import_module("tensorboard.plugins.hparams.summary_v2")
 FLUSH = 10  # seconds until what was told is in the file
 
@@ -50,7 +51,7 @@ class TensorBoard:
                 height=picture.height, width=picture.width, colorspace=3, encoded_image_string=picture.content
             )
             title = picture.caption or name
-            about = proto.SummaryMetadata(display_name=title, summary_description=title)
+            about = images.create_summary_metadata(title, title, converted_to_tensor=False)
             tag = f"{name}/{number + 1:02}" if len(pictures) > 1 else name
             values.append(proto.Summary.Value(tag=tag, image=image, metadata=about))
         self._add(series, step, at, values)

@@ -72,7 +72,7 @@ class Wandb:
     def told(self) -> str:
         """Where it is, or how it gets there."""
         if self.mode == "offline":
-            return f"wandb sync {self.root / 'wandb'}/offline-run-*-{self.key}-*   (offline: no login, or WANDB_MODE)"
+            return f"kept offline; after `wandb login`: wandb sync {self.root / 'wandb'}/offline-run-*-{self.key}-*"
         urls = [run.url for series, run in self.runs.items() if series == WHOLE and run.url]
         return urls[0] if urls else f"group {self.name}"
 
