@@ -20,7 +20,7 @@ def track(
     to: Annotated[str, typer.Option(help="Any of tensorboard, wandb, mlflow, with commas.", metavar="LIST")],
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """Tell trackers all of a run, again or for the first time; told twice, it counts once."""
+    """Tell trackers all of runs; what is told twice counts once."""
     from pipeline.report.photos import photos_of
     from pipeline.store import Store
     from pipeline.tracking.beside import tell_again
