@@ -208,9 +208,8 @@ def test_tensorboard_has_curves_confusions_mistakes_settings_and_scores(
         assert taken != true
     whole: Any = EventAccumulator(str(folder / WHOLE))
     whole.Reload()
-    assert scalars(folder / WHOLE)["mask/oof_macro_f1"] == [
-        (0, pytest.approx(run.info()["scores"]["mask"]["macro_f1"]))
-    ]
+    ((_, score),) = scalars(folder / WHOLE)["mask/oof_macro_f1"]
+    assert score == pytest.approx(run.info()["scores"]["mask"]["macro_f1"])
     assert [*whole.PluginTagToContent("hparams")] == ["_hparams_/session_start_info"]
     assert b"backbone" in whole.PluginTagToContent("hparams")["_hparams_/session_start_info"]
 
