@@ -313,7 +313,7 @@ def test_a_folder_that_is_called_like_a_library_is_none(tmp_path: Path, monkeypa
         chosen("nothing_else")
 
 
-def test_a_run_that_is_not_there_cannot_be_told(cli: Cli, tmp_path: Path, artifacts: Path) -> None:
+def test_a_run_that_is_not_there_cannot_be_told(cli: Cli, tmp_path: Path) -> None:
     code, _, err = cli("track", "mask", "--to", "tensorboard", "--artifacts", tmp_path)
     assert (code, err) == (2, f"error: run 'mask' does not exist in {tmp_path}; `pipe runs` lists them\n")
 
