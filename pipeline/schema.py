@@ -205,7 +205,7 @@ Kind = TypeVar("Kind", Settings, RunInfo, FoldFacts, CheckpointFacts, CacheFacts
 
 
 @cache
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)  # made in 15 ms, and a command reads many files of a kind
 
 
@@ -217,7 +217,7 @@ def read_checked(file: Path, kind: type[Kind]) -> Kind:
     """
     content = read_json(file)
     try:
-        _adapter(kind).validate_python(content)
+        _adapter(cast(Any, kind)).validate_python(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"]))
