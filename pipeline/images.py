@@ -232,18 +232,23 @@ def load_steps(
         generator=torch.Generator(),  # else every loader draws from the random numbers that the network uses
     )
     batches, last = iter(loader), time.monotonic()
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if "timed out" not in str(error) or time.monotonic() - last > SILENCE:
-                raise
-            heed()
-        else:
+    try:
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "timed out" not in str(error) or time.monotonic() - last > SILENCE:
+                    raise
+                batch = None
+            if batch is None:
+                heed()  # outside of the handler: an exception with a context would keep the workers alive
+                continue
             yield batch
             last = time.monotonic()
+    finally:
+        del batches  # ends the workers now, not when the last traceback is forgotten
 
 
 def _quiet_worker(_: int) -> None:

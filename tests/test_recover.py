@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -235,3 +236,4 @@ def test_a_stop_is_heeded_while_workers_hang(data: Path, tmp_path: Path, monkeyp
     with pytest.raises(Stopped, match="0 of 3 folds and a checkpoint of the next are kept"):
         train(data, tmp_path, "gender", workers=1)
     assert time.monotonic() - begun < 30
+    assert multiprocessing.active_children() == []  # a worker left would send its next signal into another test
