@@ -21,7 +21,7 @@ docs: $(STAMP)  ## write docs/cli.md anew from --help
 	$(BIN)/python docs/make_cli.py
 
 site: $(STAMP)  ## the documents as pages with pictures: site/index.html
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m mkdocs build --strict --quiet
 	@echo "open site/index.html"
 
 $(STAMP): pyproject.toml constraints.txt

@@ -20,6 +20,8 @@ def head_named(name: str) -> Head:
     """
     if name in HEADS:
         return HEADS[name]
+    if "," in name:
+        raise HeadError(f"unknown head {name!r}; separate heads by spaces: {' '.join(name.replace(',', ' ').split())}")
     near = difflib.get_close_matches(name, HEADS, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"heads are: {', '.join(HEADS)}"
     raise HeadError(f"unknown head {name!r}; {hint}")

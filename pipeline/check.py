@@ -210,8 +210,8 @@ def render(report: Report) -> str:
             f"{report.layout} data at {report.root}: {report.people:,} people, {report.photos:,} photos to learn"
             f" from, {report.eval_photos:,} to predict, {report.litter:,} other files left aside"
         ),
-        *_wrapped(f"sizes: {_ranking(report.sizes)}"),
-        *_wrapped(f"extensions: {_ranking(report.extensions)}"),
+        *(_wrapped(f"sizes: {_ranking(report.sizes)}") if report.sizes else ()),
+        *(_wrapped(f"extensions: {_ranking(report.extensions)}") if report.extensions else ()),
         *_class_table(report),
     ]
     for severity, title in (("error", "errors"), ("warning", "warnings")):

@@ -6,9 +6,10 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from pipeline.cli_audit import audits
 from pipeline.cli_augment import augments
@@ -28,7 +29,23 @@ from pipeline.launch import last_words
 from pipeline.options import ARTIFACTS, Artifacts, AsJson, ConfigFile, Data, Runs, show
 from pipeline.terminal import error_line, harmless, json_text
 
+ORDER = (
+    *("demo", "doctor", "data", "eda", "train-head", "oof-report", "ensemble", "submission", "vote"),  # in this order
+    *("runs", "compare", "folds", "lr-find", "tune", "show-augment", "label-audit", "review", "track"),
+    *("verify", "cache"),
+)
+
+
+class InOrder(typer.core.TyperGroup):
+    """Lists the commands in the order in which a user meets them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of all commands, those that stand in no order last."""
+        return sorted(super().list_commands(ctx), key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
 app = typer.Typer(
+    cls=InOrder,
     help="Train attribute heads over K folds, keep honest out-of-fold predictions, vote, and write the submission.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -62,7 +79,10 @@ def oof_report(
     as_json: AsJson = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """Score every head out-of-fold, with intervals, and say what each head costs the 18 classes."""
+    """Score heads out-of-fold, and say what to work on.
+
+    With intervals over people, and what each head costs the 18 classes.
+    """
     from pipeline.files import write_csv
     from pipeline.report import oof, text
     from pipeline.report.shown import choose
@@ -95,7 +115,7 @@ def show_folds(
     fixes: Annotated[str | None, typer.Option(help="A CSV path,column,value of your own label fixes.")] = None,
     no_fixes: Annotated[bool | None, typer.Option("--no-fixes", help="Leave all labels as they are.")] = None,
 ) -> None:
-    """Show people, photos and the shares of labelled photos in every fold."""
+    """Show people, photos and shares of labels by fold."""
     from pipeline.folds import make_folds, share_table
     from pipeline.layouts import load_dataset
 
@@ -112,7 +132,10 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="Other seeds draw other people.")] = 0,
 ) -> None:
-    """Draw people and run the whole line on them, from photos to a scored submission."""
+    """Run the whole line on drawn people.
+
+    From photos to a submission that is scored with the true answers.
+    """
     from pipeline.demo import draw, run_demo
 
     if data_only:

@@ -26,7 +26,10 @@ def label_audit(
     as_json: AsJson = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """List labels that are likely wrong: out-of-fold predictions contradict them."""
+    """List labels that are likely wrong.
+
+    Out-of-fold predictions contradict them.
+    """
     from pipeline.audit import text
     from pipeline.audit.audit import make_audit
     from pipeline.files import write_csv
@@ -39,8 +42,11 @@ def label_audit(
     if html:
         from pipeline.audit.page import write_audit  # torch: seconds
 
-        write_audit(html, audit, limit, command=f"pipe label-audit --html {html}")
-    show(json_text(audit.as_dict(limit)) if as_json else text.render(audit, limit) + text.advice(audit, html))
+        again = text.training_again(audit, "fixes.csv", artifacts)
+        write_audit(html, audit, limit, again, command=f"pipe label-audit --html {html}")
+    show(
+        json_text(audit.as_dict(limit)) if as_json else text.render(audit, limit) + text.advice(audit, html, artifacts)
+    )
 
 
 @audits.command()
@@ -52,9 +58,13 @@ def review(
     port: Annotated[int, typer.Option(help="Of this computer; 0 = any that is free.")] = 0,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """Look at likely wrong labels in the browser; each decision is saved at once as a label fix."""
+    """Decide on likely wrong labels in the browser.
+
+    Each decision is saved at once as a label fix.
+    """
     from pipeline.audit.audit import make_audit
     from pipeline.audit.overlay import read_overlay
+    from pipeline.audit.text import training_again
     from pipeline.locks import locked
     from pipeline.store import Store
 
@@ -67,12 +77,12 @@ def review(
     from pipeline.audit.page import pictures, review_page  # torch: seconds
     from pipeline.audit.serve import Review, serving
 
-    drawn = pictures(audit, limit)
+    drawn, again = pictures(audit, limit), training_again(audit, str(out), artifacts)
     earlier = tuple(read_overlay(audit.fixes)) if audit.fixes else ()
     wanted = Review(tuple(audit.suspects[:limit]), out, earlier)
     with (
         locked(out.with_name(f".{out.name}.lock"), str(out), doing="reviewed", other="--out"),
-        serving(wanted, lambda now: review_page(audit, limit, drawn, now, "pipe review", str(out)), port) as served,
+        serving(wanted, lambda now: review_page(audit, limit, drawn, now, again, str(out)), port) as served,
     ):
         server, address = served
         show(f"{len(wanted.suspects)} suspects; decisions go to {out}, which has {len(rows)} rows")

@@ -29,7 +29,10 @@ def show_augment(
     person: Annotated[str, typer.Option(help="Who [the first whom fold 0 trains on].")] = "",
     rows: Annotated[int, typer.Option(help="Most of their photos, 1 to 20.")] = 4,
 ) -> None:
-    """Write a contact sheet of one person: photos as they are, and as each epoch of the settings sees them."""
+    """Show what the augmentation makes of one person.
+
+    Writes a contact sheet: photos as they are, and as each epoch of the settings sees them.
+    """
     if not 1 <= rows <= 20:
         raise ConfigError(f"--rows must be from 1 to 20, got {rows}")
     chosen = TrainConfig.load(config, assigned(settings or ()), heads or ())

@@ -22,7 +22,10 @@ def show_cache(
     as_json: AsJson = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """List the resized photos that are kept, and remove what is not wanted; what is in use stays."""
+    """List and remove resized photos that are kept.
+
+    What is in use stays.
+    """
     if limit is not None and (clear or not 0 <= limit < 1e9):
         raise ConfigError("--limit takes a number of GiB from 0 on, and no --clear beside it")
     from pipeline.cache_list import cleared, listing, render, shrunk

@@ -21,7 +21,10 @@ def data_check(
     data: Annotated[Path, typer.Argument(help="The competition's folder, or a CSV of photos.", metavar="DIR")],
     as_json: AsJson = False,
 ) -> None:
-    """Look at every photo and label; exit code 1 when training would be wrong."""
+    """Look at every photo and label.
+
+    Exit code 1 when training would be wrong.
+    """
     from pipeline.check import check_data, render
     from pipeline.progress import counted
 
@@ -44,7 +47,10 @@ def doctor(
     as_json: AsJson = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """Tell whether machine, environment and folders are fit for a training; exit code 1 when they are not."""
+    """Tell whether a training can begin here.
+
+    Examines machine, environment and folders; exit code 1 when they are not fit.
+    """
     from pipeline.doctor.case import Case
     from pipeline.doctor.examination import examine, verdict
     from pipeline.findings import render
@@ -70,7 +76,10 @@ def verify(
     as_json: AsJson = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """Read runs back: files, people, scores and networks must agree; exit code 1 when they do not."""
+    """Read runs back and check that all agrees.
+
+    Files, people, scores and networks; exit code 1 when they do not.
+    """
     from pipeline.findings import render
     from pipeline.store import Store
     from pipeline.verify import verdict, verify_runs

@@ -25,7 +25,10 @@ def eda(
     no_fixes: Annotated[bool | None, typer.Option("--no-fixes", help="Leave all labels as they are.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at the data: classes, ages, folds, light, mean faces, odd photos, near-duplicates; writes a page."""
+    """Look at the data, as a page, before training.
+
+    Classes, ages, folds, light, mean faces, odd photos, near-duplicates.
+    """
     if out.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--out must be a .html, got {out}")
     settings = TrainConfig.load(config, {"folds": folds, "fixes": fixes, "no_fixes": no_fixes})

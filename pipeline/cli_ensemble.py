@@ -74,7 +74,10 @@ def ensemble(
     as_json: AsJson = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """Let runs vote, keep of each step what pays, score it cross-fitted, and write submission.csv."""
+    """Let runs vote, and write submission.csv.
+
+    Keeps of each step what pays, and scores it cross-fitted.
+    """
     from ensemble.chain import HeadChoices
     from ensemble.line import Choices
     from pipeline.again import asked_again

@@ -20,7 +20,7 @@ def list_runs(
     as_json: AsJson = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """List the experiments: what was tried, what it gave, what it took."""
+    """List runs: what was tried, gave and took."""
     from pipeline.report import runs_table
     from pipeline.report.runs import render, table
     from pipeline.store import Store
@@ -46,7 +46,10 @@ def compare(
     as_json: AsJson = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """Compare runs with the first one: settings, scores, whether a gain is real, and the photos that changed."""
+    """Compare runs: is the gain real?
+
+    Settings, scores, and the photos that changed, each against the first run.
+    """
     from pipeline.report.compare import compare_runs
     from pipeline.report.compare_text import render
     from pipeline.store import Store

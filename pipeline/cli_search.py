@@ -27,7 +27,10 @@ def lr_find(
     out: Annotated[Path | None, typer.Option(help="Draw it here (.png, .svg, .pdf), a CSV beside it.")] = None,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """Train some steps on fold 0 at a rising learning rate, and suggest one; no run is touched."""
+    """Suggest a learning rate.
+
+    Trains some steps on fold 0 at a rising rate; no run is touched.
+    """
     from heads.registry import head_named
 
     if out and out.suffix not in PICTURES:
@@ -60,7 +63,10 @@ def tune_settings(
     report: Annotated[bool, typer.Option("--report", help="No further trials; judge the best so far.")] = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """Search for settings on some folds, and judge the best on the others."""
+    """Search for settings, judged on other folds.
+
+    Trials train some of the folds; the best is scored on those that the search did not use.
+    """
     from heads.registry import head_named
     from pipeline.pools import Side
     from pipeline.store import plain_name

@@ -33,7 +33,10 @@ def vote(
     as_json: AsJson = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """Let submissions of any origin vote, and tell how much they differ."""
+    """Let submissions of any origin vote.
+
+    Also tells how much they differ.
+    """
     from pipeline.ballots import STRATEGIES, parse_weights, render, vote_over
     from pipeline.rules import chosen_word
     from pipeline.submissions import located
@@ -51,7 +54,10 @@ def submission_check(
     as_json: AsJson = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """Compare a submission with the template; exit code 1 when it must not be handed in."""
+    """Check that a submission can be handed in.
+
+    Compares it with the template; exit code 1 when it must not be handed in.
+    """
     from pipeline.submission_check import check_submission, render
     from pipeline.submissions import located
 
@@ -70,7 +76,10 @@ def submission_diff(
     as_json: AsJson = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """Show which rows two submissions answer differently: by class, by head, by confidence."""
+    """Show what two submissions answer differently.
+
+    By class, by head, by confidence.
+    """
     from pipeline.submission_diff import compare, render
     from pipeline.submissions import located
 

@@ -20,7 +20,10 @@ def track(
     to: Annotated[str, typer.Option(help="Any of tensorboard, wandb, mlflow, with commas.", metavar="LIST")],
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """Tell trackers all of runs; what is told twice counts once."""
+    """Tell trackers of runs trained before.
+
+    What is told twice counts once.
+    """
     from pipeline.report.photos import photos_of
     from pipeline.store import Store
     from pipeline.tracking.beside import tell_again

@@ -73,7 +73,10 @@ def train_head(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the speeds that --precision auto saw.")] = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """Train heads over K folds and keep their out-of-fold predictions."""
+    """Train heads over K folds.
+
+    Keeps out-of-fold predictions of every photo; a stopped command goes on when it is given again.
+    """
     flags = {
         "folds": folds,
         "backbone": backbone,

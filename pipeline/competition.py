@@ -21,6 +21,7 @@ from pipeline.terminal import listed
 
 SHOTS = {**{f"mask{n}": "wear" for n in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "normal"}
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+PARTS = ("train", "eval")
 COLUMNS = ("path", "id", "gender", "age")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,7 @@ def run_demo(folder: Path, seed: int) -> None:
         + scored(vote.folder / "submission.csv", data / "answers.csv", vote.info["heads"], vote.info["cross_fitted"])
     )
     say(f"\ndone in {minutes(time.perf_counter() - start)}. Look into {data}, {store.root / 'runs'} and {vote.folder}")
+    say(f"or at a page: {shlex.join(['pipe', 'oof-report', '--html', 'report.html', '--artifacts', str(store.root)])}")
 
 
 def scored(submission: Path, answers: Path, heads: dict[str, dict[str, float]], fair: dict[str, float]) -> str:

@@ -110,6 +110,9 @@ def layout_of(root: Path) -> str:
     """
     if not os.path.exists(root):
         raise LayoutError(f"no data at {root}; give the competition's folder or a CSV of photos with --data")
+    above = root.resolve().parent
+    if root.resolve().name in competition.PARTS and competition.detect(above) and not competition.detect(root):
+        raise LayoutError(f"{root} is one half of the competition's folder; give the folder that holds it: {above}")
     for name, layout in LAYOUTS.items():
         if layout.detect(root):
             return name

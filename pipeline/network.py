@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError, NetworkError, hint
 from pipeline.freezing import frozen_names, layers_of
+from pipeline.hub import fetching
 from pipeline.necks import build_neck
 
 
@@ -55,7 +57,11 @@ def build_network(config: TrainConfig, n_outputs: int) -> Network:
     require_backbone(config.backbone)
     pretrained = config.weights == "imagenet"
     try:
-        backbone = timm.create_model(config.backbone, pretrained=pretrained, num_classes=0, **config.backbone_args)
+        source = imagenet_source(config.backbone) if pretrained else None
+        with fetching(config.backbone, source) if source else nullcontext():
+            backbone = timm.create_model(config.backbone, pretrained=pretrained, num_classes=0, **config.backbone_args)
+    except NetworkError:
+        raise
     except (TypeError, AssertionError) as error:
         raise NetworkError(
             f"{config.backbone} cannot be built with backbone_args = {config.backbone_args}: {error}"

@@ -19,6 +19,7 @@ from pipeline.errors import ArtifactError
 from pipeline.files import SCHEMA, read_json, write_json
 from pipeline.images import Batch
 from pipeline.network import build_network
+from pipeline.progress import say
 from pipeline.rules import PRECISIONS
 
 GAIN = 0.9  # an earlier candidate is taken when it reaches this share of the best: a tenth is not worth fewer digits
@@ -80,6 +81,7 @@ def choose_precision(task: Task, config: TrainConfig, device: torch.device, file
     rates = known.get(key, {})
     if tuple(rates) == candidates(device) and any(rates.values()):
         return Timing(fastest(rates), rates, remembered=True)
+    say("timing which precision is fastest here ...")
     rates = time_all(task, config, device)
     write_json(file, {"schema": SCHEMA, "images_per_second": known | {key: rates}})
     return Timing(fastest(rates), rates)

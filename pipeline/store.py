@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import glob
 import os
 import re
@@ -217,10 +218,13 @@ class Store:
             if not run.whole:
                 there = ", ".join(other.name for other in self.runs() if other.whole) or "none"
                 state = "is not finished" if run.started else "does not exist"
-                raise ArtifactError(f"run {run.name!r} {state} in {self.root}; finished runs: {there}")
+                near = difflib.get_close_matches(run.name, [other.name for other in self.runs() if other.whole], n=1)
+                hint = f"did you mean {near[0]!r}?" if near and not run.started else f"finished runs: {there}"
+                raise ArtifactError(f"run {run.name!r} {state} in {self.root}; {hint}")
         chosen = chosen or [run for run in self.runs() if run.whole]
         if not chosen:
-            raise ArtifactError(f"no finished run in {self.root}; run `pipe train-head mask` first")
+            lacks = f"no finished run in {self.root}" if self.root.is_dir() else f"there is no folder {self.root}"
+            raise ArtifactError(f"{lacks}; run `pipe train-head mask`, or name another folder with --artifacts")
         return chosen
 
     def ensemble_folder(self, name: str) -> Path:

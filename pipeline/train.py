@@ -101,9 +101,9 @@ def train_runs(
                 _fit_fully([(plan, run) for plan, run, _ in lacking], cache, side, only=only)
                 ranks.same(None)  # nothing more for the others
         except (KeyboardInterrupt, Terminated) as stop:
+            again = "the same command without --fresh" if fresh else "the same command"
             raise Stopped(
-                f"stopped; {_what_is_kept(wanted)}, "
-                f"{'the same command without --fresh goes on' if fresh else 'the same command goes on'}",
+                f"stopped; {_what_is_kept(wanted, again)}",
                 143 if isinstance(stop, Terminated) else 130,
             ) from None
 
@@ -146,12 +146,14 @@ def _lacking(plan: Plan, run: Run, *, only: int | None) -> list[int]:
     return [fold for fold in lacking if only in (None, fold)]
 
 
-def _what_is_kept(wanted: Sequence[Wanted]) -> str:
+def _what_is_kept(wanted: Sequence[Wanted], again: str) -> str:
     kept = sum(plan.config.folds if run.whole else run.folds_done(plan.config.folds) for plan, run in wanted)
     n_folds = sum(plan.config.folds for plan, _ in wanted)
     begun = " and a checkpoint of the next" if any(any(run.checkpoints.glob("*.json")) for _, run in wanted) else ""
     folder = wanted[0][1].folder if len(wanted) == 1 else wanted[0][1].folder.parent
-    return f"{kept} of {n_folds} folds{begun} are kept in {folder}"
+    if not kept and not begun:
+        return "nothing was trained yet; the same command begins anew"
+    return f"{kept} of {n_folds} folds{begun} are kept in {folder}, {again} goes on"
 
 
 def _kept(run: Run, fold: int) -> bool:

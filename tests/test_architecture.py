@@ -74,7 +74,7 @@ FLOORS = [
     {"optimizers", "schedules", "sampling"},
     {"network", "images", "folds", "layouts", "store", "pictures", "demo_data", "checkpoints", "contents", "entries"},
     {"augmentation"},
-    {"recipes", "mixing", "necks", "freezing"},
+    {"recipes", "mixing", "necks", "freezing", "hub"},
     {"augment", "batchnorm", "schema", "opening", "locks", "state", "stored", "link"},
     {"files"},
     {"competition", "fixes", "drawing"},

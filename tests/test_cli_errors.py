@@ -252,7 +252,7 @@ def test_no_runs_and_unknown_runs_are_one_line(tmp_path: Path, artifacts: Path, 
         code, _, err = cli(command, "--artifacts", tmp_path)
         expect_one_line(code, err, "no finished run in")
     code, _, err = cli("oof-report", "ages", "--artifacts", artifacts)
-    expect_one_line(code, err, "run 'ages' does not exist in .*; finished runs: ")
+    expect_one_line(code, err, "run 'ages' does not exist in .*; did you mean 'age'")
     assert cli("runs", "--artifacts", tmp_path)[0] == 0
 
 

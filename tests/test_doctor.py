@@ -15,7 +15,10 @@ from pipeline.config import TrainConfig
 from pipeline.doctor import examination, folders, training
 from pipeline.doctor.case import Case, Check
 from pipeline.doctor.examination import CHECKS, examine, verdict
+from pipeline.errors import NetworkError
 from pipeline.findings import WIDTH, Finding, render
+from pipeline.hub import cached_weights
+from pipeline.network import build_network
 from pipeline.plan import SHARED_MEMORY
 from tests.builders import write_csv
 from tests.conftest import TINY, Cli, train
@@ -222,6 +225,22 @@ def test_imagenet_weights_are_looked_for_where_timm_keeps_them(
     assert found(training.weights, of)[0] == "ok"
 
 
+def test_without_a_connection_imagenet_weights_are_refused_at_once(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def nowhere(host: str, *_: object, **__: object) -> None:
+        asked.append(host)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    with pytest.raises(NetworkError, match=r"not on this machine, and .* cannot be found from here; .*--weights FILE"):
+        build_network(TrainConfig.load(None, SMALL | {"weights": "imagenet"}), 3)
+    assert len(asked) == 1  # no retries
+
+
 def test_a_cache_that_cannot_be_written_is_told(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.doctor.training.os.access", lambda *_: False)
     status, text, fix = found(training.weights, case(None, tmp_path, weights="imagenet"))
@@ -237,11 +256,11 @@ def test_weights_from_an_address_are_looked_for_in_torchs_cache(
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     source: Any = timm.get_pretrained_cfg("gcvit_base")
     assert not source.hf_hub_id
-    at_hand, folder = training.cached_weights(source)
+    at_hand, folder = cached_weights(source)
     assert (at_hand, folder) == (False, tmp_path / "checkpoints")
     folder.mkdir()
     (folder / source.url.rsplit("/", 1)[1]).write_bytes(b"x")
-    assert training.cached_weights(source) == (True, folder)
+    assert cached_weights(source) == (True, folder)
 
 
 # the folder of artifacts

@@ -272,7 +272,6 @@ def test_the_browser_saves_at_once_and_shows_it_again(case: Case, tmp_path: Path
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(address)
         saved = page.get_by_text("all saved")
-        page.keyboard.press("j")
         for key, words in (("y", ["wrong"]), ("n", ["wrong", "right"]), ("u", ["wrong", "right", "unsure"])):
             page.keyboard.press(key)
             saved.wait_for()

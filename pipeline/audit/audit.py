@@ -34,6 +34,7 @@ class Audit:
         photos: Head -> how many labels of photos were looked at.
         suspects: All of them, the strongest first.
         shots: Person -> (photo, file, head -> class as labelled in the runs, head -> predicted class and probability).
+        root: Where the photos are.
         fixes: The label-fix table of one's own that the runs were trained with; None = none.
     """
 
@@ -41,6 +42,7 @@ class Audit:
     photos: dict[str, int]
     suspects: list[Suspect]
     shots: dict[str, list[Shot]]
+    root: Path
     fixes: Path | None
 
     def as_dict(self, limit: int) -> dict[str, Any]:
@@ -100,6 +102,7 @@ def make_audit(runs: Sequence[Run], data: Path | None = None) -> Audit:
         photos={name: len(oof.ids) for name, oof in oofs.items()},
         suspects=ranked(found),
         shots=_shots({one.person for one in found}, samples, oofs),
+        root=root,
         fixes=Path(fixes) if fixes and not newest["config"].get("no_fixes") else None,
     )
 

@@ -36,7 +36,7 @@ def shown_shots(audit: Audit, suspect: Suspect) -> list[Shot]:
     return sorted(shots, key=lambda shot: shot.id not in suspect.photos)[:MOST_SHOTS]
 
 
-def write_audit(file: Path, audit: Audit, limit: int, *, command: str) -> int:
+def write_audit(file: Path, audit: Audit, limit: int, again: str, *, command: str) -> int:
     """Write the page; its size in bytes.
 
     Raises:
@@ -44,16 +44,16 @@ def write_audit(file: Path, audit: Audit, limit: int, *, command: str) -> int:
         LayoutError: A photo, or the fixes that the runs were trained with, cannot be read.
     """
     earlier = read_overlay(audit.fixes) if audit.fixes else []
-    return write_page(file, TEMPLATE, **values_of(audit, limit, pictures(audit, limit), earlier, command, ""))
+    return write_page(file, TEMPLATE, **values_of(audit, limit, pictures(audit, limit), earlier, again, command, ""))
 
 
-def review_page(audit: Audit, limit: int, drawn: dict[Path, str], rows: Sequence[Row], command: str, file: str) -> str:
+def review_page(audit: Audit, limit: int, drawn: dict[Path, str], rows: Sequence[Row], again: str, file: str) -> str:
     """The same page, whose decisions go to the server that gave it."""
-    return render(TEMPLATE, **values_of(audit, limit, drawn, rows, command, file))
+    return render(TEMPLATE, **values_of(audit, limit, drawn, rows, again, "pipe review", file))
 
 
 def values_of(
-    audit: Audit, limit: int, drawn: dict[Path, str], rows: Sequence[Row], command: str, saved_to: str
+    audit: Audit, limit: int, drawn: dict[Path, str], rows: Sequence[Row], again: str, command: str, saved_to: str
 ) -> dict[str, Any]:
     """What the template shows.
 
@@ -62,6 +62,7 @@ def values_of(
         limit: Most suspects.
         drawn: `pictures`.
         rows: The label fixes that there are; a page that is only a file exports them first.
+        again: The command that trains with what was decided.
         command: What made the page.
         saved_to: The file that decisions are saved to; empty = the page keeps them itself.
     """
@@ -70,6 +71,7 @@ def values_of(
     others = [row for row in rows if not any(speaks_of(row, one) for one in found)]
     return {
         "title": "Labels that may be wrong",
+        "again": again,
         "command": command,
         "saved_to": saved_to,
         "earlier": json.dumps([] if saved_to else others),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from pipeline.audit.audit import Audit
 from pipeline.audit.suspects import Suspect
 from pipeline.fixes import SWAP
+from pipeline.options import ARTIFACTS
 from pipeline.report.text import defused
 from pipeline.terminal import fitted, one_line
 
@@ -34,12 +36,23 @@ def render(audit: Audit, limit: int) -> str:
     return "\n".join(_lines(audit, limit))
 
 
-def advice(audit: Audit, page: Path | None) -> str:
+def training_again(audit: Audit, fixes: str, artifacts: Path) -> str:
+    """The command that trains the heads of an audit with a table of fixes."""
+    names = [name for own in audit.runs.values() for name in own]
+    words = ["pipe", "train-head", *audit.runs]
+    if len(audit.runs) > 1 and len(set(names)) == len(names):  # no run has two heads
+        words.append("--separate")
+    words += ["--data", str(audit.root), "--fixes", fixes, "--name", "fixed"]
+    return shlex.join([*words, "--artifacts", str(artifacts)] if artifacts != ARTIFACTS else words)
+
+
+def advice(audit: Audit, page: Path | None, artifacts: Path) -> str:
     """What to do next."""
     if not audit.suspects:
         return ""
     if page:
-        return f"\n\nopen {page}, decide, download fixes.csv, and train with --fixes fixes.csv"
+        again = training_again(audit, "fixes.csv", artifacts)
+        return f"\n\nopen {page}, decide, download fixes.csv, then with the settings of these runs\n  {again}"
     return "\n\nlook at them with --html audit.html, or in the browser with `pipe review`"
 
 
@@ -52,6 +65,7 @@ def _lines(audit: Audit, limit: int) -> Iterator[str]:
         yield "no label is contradicted by its out-of-fold predictions"
         return
     yield ""
+    yield "p: mean probability of what is predicted; photos: on how many it is predicted"
     yield f"{'':>4} {'head':<7}{'person or photo':<31}{'labelled -> predicted':<25}{'p':>4}  photos"
     at_border = False
     for rank, one in enumerate(audit.suspects[:limit], start=1):

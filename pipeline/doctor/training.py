@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlparse
 
 from pipeline.doctor.case import Case, refused
 from pipeline.doctor.folders import nearest
 from pipeline.doctor.machine import usable_memory
 from pipeline.errors import LayoutError, NetworkError
 from pipeline.findings import Finding, error, ok, size, warning
+from pipeline.hub import cached_weights
 
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # the names that timm asks the hub for
 LARGE = 500_000_000  # parameters; to draw as many takes ten seconds
 WORDS = ("imagenet", "none")
 OTHER_WEIGHTS = "use --weights FILE or --weights none"
@@ -83,27 +80,6 @@ def _imagenet(case: Case) -> Iterator[Finding]:
             f"{text} will be downloaded at the first training ({count:,} parameters)",
             "without internet, copy a file with timm's names here and use --weights FILE",
         )
-
-
-def cached_weights(source: Any) -> tuple[bool, Path]:
-    """Whether weights are already on this machine, and the folder that timm keeps them in.
-
-    Args:
-        source: timm's entry of where they come from; the hub goes before the address.
-    """
-    if not source.hf_hub_id:
-        import torch
-
-        address = source.url if isinstance(source.url, str) else source.url[0]
-        file = os.path.basename(urlparse(address).path) if isinstance(source.url, str) else source.url[1]
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        return (folder / file).is_file(), folder
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    repository, _, revision = source.hf_hub_id.partition("@")
-    files = (source.hf_hub_filename,) if source.hf_hub_filename else HUB_FILES
-    found = [try_to_load_from_cache(repository, file, revision=revision or None) for file in files]
-    return any(isinstance(path, str) for path in found), Path(constants.HF_HUB_CACHE)
 
 
 def _offline() -> bool:

@@ -82,7 +82,7 @@ def odd_photos(measures: Measures, ids: Sequence[str], labels: Labels) -> tuple[
     distance = np.concatenate([measures.distance, np.full(len(ids) - len(measures.distance), np.nan)])
     distance = np.where(seen, np.nan_to_num(distance), 0)
     kinds: dict[str, tuple[BoolArray, FloatArray, str]] = {
-        "far": (distance > FAR, -distance, "{:.1f} times as far from its class as usual"),
+        "far": (distance > FAR, -distance, "{:.2f} times as far from its class as usual"),
         "dark": (seen & (light < DARK), light, "brightness {:.2f}"),
         "bright": (seen & (light > BRIGHT), -light, "brightness {:.2f}"),
         "flat": (seen & (contrast < FLAT), contrast, "contrast {:.3f}"),

@@ -16,11 +16,11 @@ FEW = 30  # people of a class; an error more or less on them moves macro F1
 UNEVEN = 0.05  # share of photos by which a fold may differ from all
 FEWEST = 50  # photos, for a median that is compared
 REASONS = {
-    "far": f"lie over {FAR:g} times as far from their class as usual",
-    "dark": f"have a brightness below {DARK:g}",
-    "bright": f"have a brightness above {BRIGHT:g}",
-    "flat": f"have a contrast below {FLAT:g}",
-    "small": f"are less than {SMALL} pixels wide or high",
+    "far": f"more than {FAR:g} times as far from their class as usual",
+    "dark": f"of a brightness below {DARK:g}",
+    "bright": f"of a brightness above {BRIGHT:g}",
+    "flat": f"of a contrast below {FLAT:g}",
+    "small": f"less than {SMALL} pixels wide or high",
 }
 REMEDIES = {
     "far": "look at them: a wrong label goes into your own fixes (--fixes), what shows no face out of the data",
@@ -125,7 +125,7 @@ def _photos(report: Report) -> Iterator[Finding]:
 
 def _odd(odd: Odd) -> Finding:
     first = odd.photos[0]
-    return warning(f"{odd.count:,} photos {REASONS[odd.reason]}, first {first.id}: {first.text}", REMEDIES[odd.reason])
+    return warning(f"photos {REASONS[odd.reason]}: {odd.count:,}, first {first.id}: {first.text}", REMEDIES[odd.reason])
 
 
 def _light(group: str, lights: dict[str, Light], sets: dict[str, Light]) -> Finding | None:

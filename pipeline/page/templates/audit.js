@@ -135,6 +135,7 @@ for (const one of cases) {
   });
 }
 isFresh = true;
+go(shown().find((one) => !one.dataset.word) ?? shown()[0]); // the first key decides on what is marked
 document.getElementById("undo")?.addEventListener("click", undo);
 document.getElementById("download")?.addEventListener("click", download);
 document.getElementById("filter")?.addEventListener("change", (event) => {
@@ -147,7 +148,6 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "j") step(1);
   else if (event.key === "k") step(-1);
   else if (event.key === "z" && past.length) undo();
-  else if (words[event.key] && !current) step(0); // an answer needs something that was looked at
   else if (words[event.key] && decide(current, words[event.key])) step(1);
   else return;
   event.preventDefault();
