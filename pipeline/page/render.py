@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pipeline.files import write_bytes
 
@@ -26,9 +27,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals["inline"] = lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+    made.filters["coded"] = coded
     made.policies["json.dumps_kwargs"] = {"allow_nan": False}  # unsorted: the order of classes says something
     made.globals["version"] = version("headfold")
     return made
+
+
+def coded(text: str) -> Markup:
+    """A text for the terminal as HTML, escaped; what stands between backticks is a command."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def render(template: str, **values: Any) -> str:

@@ -8,6 +8,7 @@ for (const heading of document.querySelectorAll("main h2[id]")) {
   item.append(link);
   document.getElementById("contents").append(item);
 }
+document.querySelector("nav").hidden = document.querySelectorAll("#contents li").length < 2;
 // columns sort by a click or Enter on their names; cells without a number come last
 function keyOf(cell, isNumber) {
   const text = cell.dataset.value ?? cell.textContent.trim();
