@@ -106,6 +106,7 @@ def expect_one_line(code: int, err: str, message: str) -> None:
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "unknown head": (["gendr"], "unknown head 'gendr'; did you mean 'gender'"),
+    "heads with commas": (["mask,gender, age"], "separate heads by spaces: mask gender age"),
     "unknown backbone": (["age", "--backbone", "resnet5o"], "unknown backbone 'resnet5o'; did you mean 'resnet50'"),
     "unknown objective": (["age", "--objective", "bin"], "unknown objective 'bin'; age has classes, bins, regression"),
     "objective of another head": (["mask", "--objective", "regression"], "mask has classes"),
@@ -247,10 +248,29 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept(
     assert not (tmp_path / "runs" / "mask" / "run.json").exists()
 
 
+def test_ctrl_c_before_the_first_epoch_says_that_nothing_is_kept(
+    data: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.fold.FoldJob.run", pressed)
+    code, _, err = cli("train-head", "mask", "--data", data, *TINY, "--artifacts", tmp_path)
+    assert (code, err) == (130, "stopped; nothing was trained yet; the same command begins anew\n")
+
+
+@pytest.mark.parametrize("part", ["train", "eval"])
+def test_one_half_of_the_competition_is_refused_with_the_folder_to_give(part: str, data: Path, cli: Cli) -> None:
+    code, _, err = cli("data", "check", data / part)
+    expect_one_line(code, err, f"give the folder that holds it: {re.escape(str(data))}")
+
+
 def test_no_runs_and_unknown_runs_are_one_line(tmp_path: Path, artifacts: Path, cli: Cli) -> None:
     for command in ("ensemble", "oof-report"):
         code, _, err = cli(command, "--artifacts", tmp_path)
-        expect_one_line(code, err, "no finished run in")
+        expect_one_line(code, err, "no finished run in .*--artifacts")
+    code, _, err = cli("oof-report", "--artifacts", tmp_path / "none")
+    expect_one_line(code, err, "there is no folder .*none; .*--artifacts")
     code, _, err = cli("oof-report", "ages", "--artifacts", artifacts)
     expect_one_line(code, err, "run 'ages' does not exist in .*; did you mean 'age'")
     assert cli("runs", "--artifacts", tmp_path)[0] == 0

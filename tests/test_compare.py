@@ -24,7 +24,7 @@ from heads.registry import HEADS
 from pipeline.errors import ArtifactError
 from pipeline.report import runs_table
 from pipeline.report.compare import compare_runs
-from pipeline.report.compare_text import render
+from pipeline.report.compare_text import EPOCHS_SHOWN, render, shown_epochs
 from pipeline.report.curves import read_curves
 from pipeline.report.runs import table
 from pipeline.report.text import FORMULA
@@ -177,6 +177,15 @@ def test_curves_are_means_over_the_folds_of_epochs_that_all_reached(age: Run) ->
     assert found == {"train_loss": {1: pytest.approx(0.6), 2: 0.5}, "age_macro_f1": {2: 0.375}}
     (age.folder / "history.csv").write_text(text.replace("0.25", "nan"))
     assert "damaged" in "".join(compare_runs([age, copied(age, "other")]).remarks), "a comparison without curves"
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=EPOCHS_SHOWN))
+def test_the_last_epoch_of_every_run_is_shown(lengths: list[int]) -> None:
+    epochs = list(range(1, max(lengths) + 1))
+    shown = shown_epochs(epochs, set(lengths))
+    assert set(lengths) <= set(shown) <= set(epochs)
+    assert shown == sorted(shown)
+    assert len(shown) == min(EPOCHS_SHOWN, len(epochs)) or len(epochs) > EPOCHS_SHOWN >= len(shown)
 
 
 def test_the_command_says_json_text_and_page_alike(age: Run, cli: Cli) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,11 @@ from pipeline.audit.overlay import (
     write_overlay,
 )
 from pipeline.audit.suspects import Suspect, border_of, units_of
+from pipeline.audit.text import training_again
 from pipeline.errors import ConfigError, LayoutError
 from pipeline.fixes import DECISIONS, Fix, apply_fixes, read_fixes
 from pipeline.layouts import load_dataset
+from pipeline.options import ARTIFACTS
 from pipeline.store import Store
 from tests.audits import Case, labels_after, looking, person, with_setting, write_case
 from tests.conftest import Cli
@@ -246,6 +249,16 @@ def test_terminal_json_and_csv_tell_the_same(cli: Cli, case: Case, audit: Audit,
     assert (
         len(json.loads(cli("label-audit", "--artifacts", case.artifacts, "--json", "--limit", 1)[1])["suspects"]) == 1
     )
+
+
+def test_the_next_command_trains_the_same_heads_in_as_many_networks(audit: Audit) -> None:
+    shared = training_again(audit, "my fixes.csv", ARTIFACTS)
+    assert shared == f"pipe train-head mask gender age --data {audit.root} --fixes 'my fixes.csv' --name fixed"
+    apart = replace(audit, runs={head: [head] for head in audit.runs})
+    assert " age --separate --data " in training_again(apart, "f.csv", ARTIFACTS)
+    alone = replace(audit, runs={"age": ["one", "two"]})
+    assert training_again(alone, "f.csv", Path("a")).startswith("pipe train-head age --data ")
+    assert training_again(alone, "f.csv", Path("a")).endswith(" --artifacts a")
 
 
 def test_what_cannot_be_audited_ends_in_a_line(cli: Cli, case: Case, tmp_path: Path) -> None:

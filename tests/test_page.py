@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.page.charts import chart
-from pipeline.page.render import TEMPLATES, _environment, render
+from pipeline.page.render import TEMPLATES, _environment, coded, render
 from tests.browser import NARROW, WIDE, needs_browser, opened
 
 PLAIN = """{% extends "base.html" %}{% from "macros.html" import table, bar %}
@@ -77,3 +77,10 @@ def test_columns_sort_and_nothing_overflows(width: int, dark: bool, tmp_path: Pa
         assert [text[0] for text in first.all_inner_texts()] == ["a", "b", "c"]
         assert shown.locator("nav a").all_inner_texts() == ["One"]
         assert shown.evaluate("document.querySelector('svg.chart').getBoundingClientRect().width") > 100
+
+
+@given(st.lists(st.sampled_from(["`", "<b>", "&", "pipe x", "\n", '"']), max_size=8).map("".join))
+def test_commands_become_code_and_nothing_else_becomes_html(text: str) -> None:
+    found = str(coded(text))
+    assert set(re.findall(r"<[^>]*>", found)) <= {"<code>", "</code>"}
+    assert found.count("<code>") == found.count("</code>") == len(re.findall(r"`[^`]+`", text))

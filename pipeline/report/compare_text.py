@@ -103,17 +103,21 @@ def _curves(comparison: Comparison) -> Iterator[str]:
     for quantity in quantities(comparison):
         curves = {run: known[quantity] for run, known in comparison.curves.items() if quantity in known}
         epochs = sorted({epoch for curve in curves.values() for epoch in curve})
-        lasts = {max(curve) for curve in curves.values()}
-        others = [epoch for epoch in epochs if epoch not in lasts]
-        room = max(0, EPOCHS_SHOWN - len(lasts))
-        between = others[:: -(-len(others) // room)] if room and others else []
-        shown = sorted(lasts.union(between))[-EPOCHS_SHOWN:]
+        shown = shown_epochs(epochs, {max(curve) for curve in curves.values()})
         yield fitted(quantity, NAME + 2) + "".join(f" {f'epoch {epoch}':>8}" for epoch in shown)
         for run, curve in curves.items():
             cells = (f"{curve[epoch]:.4f}" if epoch in curve else "" for epoch in shown)
             yield f"  {fitted(run, NAME)}" + "".join(f" {cell:>8}" for cell in cells)
     if any(comparison.curves.values()):
         yield "  (means over folds; losses compare only under the same loss and objective)"
+
+
+def shown_epochs(epochs: list[int], lasts: Set[int]) -> list[int]:
+    """At most six of the epochs: the last one of every run, and of the others what fits, evenly."""
+    others = [epoch for epoch in epochs if epoch not in lasts]
+    room = max(0, EPOCHS_SHOWN - len(lasts))
+    between = others[:: -(-len(others) // room)] if room and others else []
+    return sorted({*lasts, *between})[-EPOCHS_SHOWN:]
 
 
 def quantities(comparison: Comparison) -> list[str]:
