@@ -41,6 +41,7 @@ class Line:
         )
         self.flags = ["mask", "--data", root / "data", "--config", root / "settings.toml", "--backbone", "test_resnet"]
         self.flags += ["--weights", "none", "--image-size", "32", "--device", "cpu"]
+        self.flags += ["--threads", "1"]  # in this process and in forked ones: other threads give other bytes
         self.undisturbed = self.train("undisturbed")
         self.bytes = self.result("undisturbed")
         self.seconds = self.train("again").seconds  # with cached photos, as all that follow
