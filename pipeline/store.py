@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import glob
 import os
 import re
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.predictions import EnsembleError, Predictions
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, hint
 from pipeline.files import Arrays, file_checksum, read_arrays, reason, remove, write_arrays
 from pipeline.locks import locked
 from pipeline.schema import FoldFacts, RunInfo, Settings, read_checked, read_run
@@ -216,11 +215,10 @@ class Store:
         chosen = [self.run(name) for name in wanted]
         for run in chosen:
             if not run.whole:
-                there = ", ".join(other.name for other in self.runs() if other.whole) or "none"
+                there = [other.name for other in self.runs() if other.whole]
                 state = "is not finished" if run.started else "does not exist"
-                near = difflib.get_close_matches(run.name, [other.name for other in self.runs() if other.whole], n=1)
-                hint = f"did you mean {near[0]!r}?" if near and not run.started else f"finished runs: {there}"
-                raise ArtifactError(f"run {run.name!r} {state} in {self.root}; {hint}")
+                advice = hint(run.name, () if run.started else there, f"finished runs: {', '.join(there) or 'none'}")
+                raise ArtifactError(f"run {run.name!r} {state} in {self.root}; {advice}")
         chosen = chosen or [run for run in self.runs() if run.whole]
         if not chosen:
             lacks = f"no finished run in {self.root}" if self.root.is_dir() else f"there is no folder {self.root}"
