@@ -85,8 +85,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
 def test_wrong_data_is_one_line(
-    damage: Callable[[Path], object], message: str, copy: Path, tmp_path: Path, cli: Cli
+    damage: Callable[[Path], object],
+    message: str,
+    copy: Path,
+    tmp_path: Path,
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("pipeline.contents.SETTLED", float("inf"))  # on a slow machine, photos would be remembered
     damage(copy)
     code, _, err = cli("train-head", "age", "--data", copy, *TINY, "--artifacts", tmp_path / "a")
     expect_one_line(code, err, message)
